@@ -1,0 +1,261 @@
+"""What a model is: `include/models/<name>/model.yaml`, typed, and the settings of this environment.
+
+A model.yaml describes a model, never tasks. Everything that can be wrong with it is found here, and said with the
+file, the key and the remedy, before any DAG is built from it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+INCLUDE = Path(__file__).resolve().parent
+REPOSITORY = INCLUDE.parent
+MODELS = INCLUDE / "models"
+
+# Names become table names, paths and DAG ids on three platforms: the common subset of what all of them allow.
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}\Z")]
+Email = Annotated[str, Field(pattern=r"^[^@\s,;<>]+@[^@\s,;<>]+\Z")]
+ColumnType = Literal["string", "integer", "number", "boolean", "date", "timestamp"]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class InvalidModel(ValueError):
+    """A model folder cannot be used; the message names file, key and remedy."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Owner(Section):
+    team: Annotated[str, Field(min_length=1)] = Field(description="Shown as the owner of the DAGs")
+    emails: list[Email] = Field(min_length=1, description="Who is mailed when a run fails")
+
+
+class Source(Section):
+    table: Name = Field(description="Entity table: one row of it is one prediction")
+    key: Name = Field(description="Column that identifies a row; unique within a partition")
+    columns: dict[Name, ColumnType] = Field(description="The contract: columns the table must have, with their types")
+    lookups: list[Name] = Field(default=[], description="Other tables that features.sql reads")
+    row_rules: dict[Name, str] = Field(
+        default={}, description="SQL conditions a row must meet; a row that does not goes to quarantine, with the rule's name"
+    )
+    max_quarantine_share: Share = Field(default=0.05, description="The run stops when a larger share is quarantined")
+    wait_hours: Annotated[float, Field(gt=0, le=168)] = Field(default=12, description="How long a run waits for its partition")
+
+    @model_validator(mode="after")
+    def key_is_a_column(self) -> Source:
+        if self.key not in self.columns:
+            raise ValueError(f"source.key {self.key!r} is not among source.columns; add it there with its type")
+        return self
+
+
+class Labels(Section):
+    table: Name = Field(description="Table of outcomes that labels.sql reads")
+    delay_days: Annotated[int, Field(ge=0, le=365)] = Field(description="Days after the partition until its labels are complete")
+
+
+class Features(Section):
+    numeric: list[Name] = []
+    categorical: list[Name] = []
+
+    @property
+    def names(self) -> list[str]:
+        """All features in the order the model sees them."""
+        return [*self.numeric, *self.categorical]
+
+    @model_validator(mode="after")
+    def some_and_no_twice(self) -> Features:
+        if not self.names:
+            raise ValueError("a model needs at least one feature: list the columns of features.sql")
+        twice = sorted({name for name in self.names if self.names.count(name) > 1})
+        if twice:
+            raise ValueError(f"listed twice: {', '.join(twice)}")
+        return self
+
+
+class Prediction(Section):
+    decision_threshold: Annotated[float, Field(gt=0, lt=1)] = Field(default=0.5, description="decision = score >= threshold")
+    max_unseen_share: Share = Field(default=0.1, description="Tolerated share of rows with a category the model has not seen")
+    max_score_shift: Annotated[float, Field(gt=0)] = Field(
+        default=0.25, description="Largest tolerated distance (Kolmogorov-Smirnov, 0..1) of the scores from the partitions before"
+    )
+    max_active_runs: Annotated[int, Field(ge=1, le=64)] = 4
+
+
+class Training(Section):
+    schedule: Annotated[str, Field(min_length=1)] = Field(default="0 3 * * 1", description="Cron, UTC")
+    window_days: Annotated[int, Field(ge=2, le=3660)] = Field(default=90, description="Days of labelled partitions to learn from")
+    holdout_days: Annotated[int, Field(ge=1, le=365)] = Field(default=14, description="The last days of the window: never trained on")
+    min_rows: Annotated[int, Field(ge=1)] = 1000
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 7
+    trees: Annotated[int, Field(ge=1, le=5000)] = 300
+    max_depth: Annotated[int, Field(ge=1, le=16)] = 6
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+    @model_validator(mode="after")
+    def holdout_within_window(self) -> Training:
+        if self.holdout_days >= self.window_days:
+            raise ValueError("training.holdout_days must be smaller than training.window_days")
+        return self
+
+
+class Gate(Section):
+    floors: dict[Literal["auc", "average_precision"], Share] = Field(
+        default={"auc": 0.5}, description="A model below one of them is never promoted"
+    )
+
+
+class ModelConfig(Section):
+    name: Name
+    title: Annotated[str, Field(min_length=1)]
+    description: Annotated[str, Field(min_length=1)]
+    owner: Owner
+    tier: Annotated[int, Field(ge=1, le=3)] = Field(default=2, description="1: wakes people at night, 2: working hours, 3: whenever")
+    start: date = Field(description="First partition that can be predicted")
+    end: date | None = Field(default=None, description="Last partition, for a feed that has ended")
+    platform: Literal["local", "aws", "gcp"] | None = Field(default=None, description="Overrides AILERON_PLATFORM for this model")
+    source: Source
+    labels: Labels
+    features: Features
+    prediction: Prediction = Prediction()
+    training: Training = Training()
+    gate: Gate = Gate()
+
+    @model_validator(mode="after")
+    def key_is_no_feature(self) -> ModelConfig:
+        if self.source.key in self.features.names:
+            raise ValueError(f"features must not contain the key {self.source.key!r}: a model would learn the rows by heart")
+        if self.end is not None and self.end < self.start:
+            raise ValueError("end is before start")
+        return self
+
+    @property
+    def folder(self) -> Path:
+        return MODELS / self.name
+
+    @property
+    def runbook(self) -> str:
+        return "docs/runbooks/batch_prediction.md"
+
+
+def read_model(folder: Path) -> ModelConfig:
+    """The model described by `<folder>/model.yaml`.
+
+    Raises:
+        InvalidModel: naming the file, every wrong key and why.
+    """
+    file = folder / "model.yaml"
+    try:
+        raw: Any = yaml.load(file.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except FileNotFoundError:
+        raise InvalidModel(f"{_shown(file)}: not found; every folder under include/models needs one") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidModel(f"{_shown(file)}: not valid YAML: {error}") from None
+    if not isinstance(raw, dict):
+        raise InvalidModel(f"{_shown(file)}: must be a mapping of keys, not {type(raw).__name__}")
+    try:
+        model = ModelConfig.model_validate(raw)
+    except ValidationError as error:
+        reasons = "; ".join(
+            f"{'.'.join(str(part) for part in e['loc']) or 'model'}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
+        )
+        raise InvalidModel(f"{_shown(file)}: {reasons}") from None
+    if model.name != folder.name:
+        raise InvalidModel(f"{_shown(file)}: name: {model.name!r} must be the name of its folder, {folder.name!r}")
+    for required in ("features.sql", "labels.sql"):
+        if not (folder / required).is_file():
+            raise InvalidModel(f"{_shown(folder / required)}: not found; a model needs it beside its model.yaml")
+    return model
+
+
+def load_models(folder: Path | None = None) -> list[ModelConfig]:
+    """All usable models, sorted by name. A broken folder takes none of the others down: `broken_models` has it."""
+    return _read_all(folder or models_folder())[0]
+
+
+def broken_models(folder: Path | None = None) -> list[str]:
+    """One message per folder that could not be read."""
+    return _read_all(folder or models_folder())[1]
+
+
+def load_model(name: str) -> ModelConfig:
+    """One model by name.
+
+    Raises:
+        InvalidModel: if there is no such model, or its folder is broken.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,47}", name):
+        raise InvalidModel(f"{name!r} cannot be the name of a model: a-z, 0-9 and _ only")
+    return read_model(models_folder() / name)
+
+
+def models_folder() -> Path:
+    """Where models live: the repository's own folder, unless AILERON_MODELS says otherwise (tests, private models)."""
+    return Path(os.environ.get("AILERON_MODELS") or MODELS)
+
+
+@cache
+def _read_all(folder: Path) -> tuple[list[ModelConfig], list[str]]:
+    models, broken = [], []
+    for path in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "_"))):
+        try:
+            models.append(read_model(path))
+        except InvalidModel as error:
+            broken.append(str(error))
+    return models, broken
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The environment, from AILERON_* variables; the defaults are the embedded local platform."""
+
+    platform: str
+    environment: str
+    lake: Path
+    ledger: str
+    registry: str
+    revision: str
+
+
+def settings() -> Settings:
+    """Read anew at each call: cheap, and a task sees the environment it runs in."""
+    env = os.environ
+    lake = Path(env.get("AILERON_LAKE") or REPOSITORY / ".local" / "lake").resolve()
+    return Settings(
+        platform=env.get("AILERON_PLATFORM") or "local",
+        environment=env.get("AILERON_ENVIRONMENT") or "dev",
+        lake=lake,
+        ledger=env.get("AILERON_LEDGER") or f"file://{lake}/ledger",
+        registry=env.get("AILERON_REGISTRY") or f"sqlite:///{lake}/registry.db",
+        revision=env.get("AILERON_REVISION") or _git_revision(),
+    )
+
+
+def _git_revision() -> str:
+    """The commit checked out here, read from .git (no git needed); "unknown" in a bundle without one."""
+    git = REPOSITORY / ".git"
+    try:
+        head = (git / "HEAD").read_text().strip()
+        if not head.startswith("ref: "):
+            return head[:12]
+        ref = head.removeprefix("ref: ")
+        if (git / ref).is_file():
+            return (git / ref).read_text().strip()[:12]
+        packed = (git / "packed-refs").read_text().splitlines()
+        return next(line.split()[0][:12] for line in packed if line.endswith(f" {ref}"))
+    except (OSError, StopIteration):
+        return "unknown"
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY)) if path.is_relative_to(REPOSITORY) else str(path)
