@@ -22,8 +22,8 @@ REPOSITORY = INCLUDE.parent
 MODELS = INCLUDE / "models"
 
 # Names become table names, paths and DAG ids on three platforms: the common subset of what all of them allow.
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}\Z")]
-Email = Annotated[str, Field(pattern=r"^[^@\s,;<>]+@[^@\s,;<>]+\Z")]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
+Email = Annotated[str, Field(pattern=r"^[^@\s,;<>]+@[^@\s,;<>]+$")]
 ColumnType = Literal["string", "integer", "number", "boolean", "date", "timestamp"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -90,10 +90,13 @@ class Prediction(Section):
         default=0.25, description="Largest tolerated distance (Kolmogorov-Smirnov, 0..1) of the scores from the partitions before"
     )
     max_active_runs: Annotated[int, Field(ge=1, le=64)] = 4
+    arrivals_lookback: Annotated[int, Field(ge=1, le=366)] = Field(
+        default=14, description="How many of the partitions that landed last are checked for late data"
+    )
 
 
 class Training(Section):
-    schedule: Annotated[str, Field(min_length=1)] = Field(default="0 3 * * 1", description="Cron, UTC")
+    schedule: str | None = Field(default="0 3 * * 1", description="Cron, UTC; null for a model that is only trained on request")
     window_days: Annotated[int, Field(ge=2, le=3660)] = Field(default=90, description="Days of labelled partitions to learn from")
     holdout_days: Annotated[int, Field(ge=1, le=365)] = Field(default=14, description="The last days of the window: never trained on")
     min_rows: Annotated[int, Field(ge=1)] = 1000
@@ -141,7 +144,7 @@ class ModelConfig(Section):
 
     @property
     def folder(self) -> Path:
-        return MODELS / self.name
+        return models_folder() / self.name
 
     @property
     def runbook(self) -> str:

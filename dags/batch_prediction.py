@@ -1,0 +1,53 @@
+"""### Batch prediction
+
+Scores one partition with the champion and publishes it only when every check passes.
+
+* **In:** the partition of the source table, complete when its marker is there.
+* **Out:** the published predictions of that partition, as one atomic swap, and the rows that were set aside in quarantine, with the reason.
+* **On failure:** nothing is published; readers keep what they have, and the owner is mailed. Clear the failed task when the cause is gone.
+* **By hand:** *Trigger* with a partition or a range, or *Backfill* for many days.
+
+**Runbook:** docs/runbooks/batch_prediction.md
+"""
+
+from __future__ import annotations
+
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.sdk import DAG, chain
+
+from include.config import load_models
+from include.defaults import DAILY, dag_arguments, prediction_form, wanted
+from include.platforms import platform_for
+from include.tasks.prediction import audit_predictions, choose_model, list_range, publish, resolve_partition
+from include.tasks.validation import validate_features, validate_source
+
+for model in load_models():
+    if not wanted(f"predict_{model.name}"):
+        continue
+    platform = platform_for(model)
+
+    with DAG(
+        schedule=DAILY,
+        max_active_runs=model.prediction.max_active_runs,
+        params=prediction_form(),
+        **dag_arguments(model, "predict", __doc__),
+    ):
+        resolved = resolve_partition(model.name)
+        run = resolved["run"]
+        await_source = platform.await_source(model)
+        version = choose_model(model, run)
+        source = validate_source(model, run)
+        features = platform.build_features(model, run)
+        checked = validate_features(model, run, features)
+        scores = platform.score(model, run, version)
+        predictions = platform.postprocess(model, run, version)
+        audit = audit_predictions(model, run, version, features, scores, predictions)
+        published = publish(model, run, version, features, audit)
+
+        chain(resolved, await_source, [source, version])
+        chain(source, features, checked, scores, predictions, audit, published)
+
+        # A run about a range only starts one run for each of its partitions.
+        TriggerDagRunOperator.partial(
+            task_id="start_range_runs", trigger_dag_id=f"predict_{model.name}", skip_when_already_exists=True
+        ).expand_kwargs(list_range(resolved["range_runs"]))

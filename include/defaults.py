@@ -1,0 +1,91 @@
+"""Policy, written once: owners, retries, timeouts, tags, forms and mails of every DAG."""
+
+from __future__ import annotations
+
+from datetime import datetime, time, timedelta, timezone
+from typing import Any
+
+from airflow.sdk import CronPartitionTimetable, ExceptionRetryPolicy, Param, RetryAction, RetryRule, get_parsing_context
+
+from include import partitions
+from include.config import ModelConfig, settings
+from include.notifications import FailureMail
+
+# A ValueError says that what was given is wrong: the same try would fail the same way, so people hear of it at once.
+RETRY_POLICY = ExceptionRetryPolicy(
+    rules=[RetryRule(exception=ValueError, action=RetryAction.FAIL, reason="the input is wrong; a retry would read the same")]
+)
+
+# Midnight: the partition date of a run, of a backfill and of a run by hand is then the same instant.
+DAILY = CronPartitionTimetable("0 0 * * *", timezone="UTC", run_offset=-1, key_format=partitions.KEY_FORMAT)
+
+
+def wanted(dag_id: str) -> bool:
+    """Does whoever parses this file need this DAG? A worker asks for one of them and is spared the others."""
+    return get_parsing_context().dag_id in (None, dag_id)
+
+
+def dag_arguments(model: ModelConfig, kind: str, doc: str, **arguments: Any) -> dict[str, Any]:
+    """What every DAG of a model has; `doc` is the docstring of its file."""
+    mail = FailureMail(model.name)
+    end = datetime.combine(model.end, time.max, timezone.utc) if model.end else None
+    return {
+        "dag_id": f"{kind}_{model.name}",
+        "dag_display_name": f"{model.title}: {kind}",
+        "description": model.description,
+        "doc_md": _doc(model, kind, doc),
+        "tags": [f"model:{model.name}", f"pipeline:{kind}", f"platform:{model.platform or settings().platform}", f"tier:{model.tier}"],
+        "owner_links": {model.owner.team: f"mailto:{model.owner.emails[0]}"},
+        "start_date": datetime.combine(model.start, time.min, timezone.utc),
+        "end_date": end if kind == "predict" else None,
+        "catchup": False,
+        "default_args": {
+            "owner": model.owner.team,
+            "retries": 2,
+            "retry_delay": timedelta(seconds=30),
+            "retry_exponential_backoff": 2.0,
+            "max_retry_delay": timedelta(minutes=10),
+            "retry_policy": RETRY_POLICY,
+            "execution_timeout": timedelta(hours=2),
+            "on_failure_callback": mail,
+        },
+        # A task that is killed on its last try calls nothing back; the DAG does. One mail comes of both.
+        "on_failure_callback": mail,
+        **arguments,
+    }
+
+
+def prediction_form() -> dict[str, Param]:
+    """What a person may choose. Thresholds, tables and names are not choices: they are in the model.yaml, under review."""
+    day = {"type": ["null", "string"], "format": "date"}
+    return {
+        "partition": Param(None, title="Partition", description="The day to predict, e.g. 2013-04-01", **day),
+        "last_partition": Param(None, title="Last partition", description="For a range: one run is started for each day up to this", **day),
+        "model_version": Param(
+            "champion",
+            title="Model version",
+            enum=["champion", "champion as of the partition"],
+            description="Today's champion, or the one that a run of that day would have used",
+        ),
+        "dry_run": Param(False, type="boolean", title="Dry run", description="Score and audit, but publish nothing"),
+    }
+
+
+def training_form() -> dict[str, Param]:
+    return {
+        "as_of": Param(
+            None,
+            type=["null", "string"],
+            format="date",
+            title="As of",
+            description="The day to learn as of: nothing that became known later is used. Empty: the day of the run",
+        )
+    }
+
+
+def _doc(model: ModelConfig, kind: str, doc: str) -> str:
+    facts = (
+        f"**Model:** {model.title}. {model.description}\n\n"
+        f"**Owner:** {model.owner.team} ({', '.join(model.owner.emails)}) · **Tier:** {model.tier}\n\n"
+    )
+    return f"{doc.strip()}\n\n{facts}"

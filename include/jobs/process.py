@@ -1,0 +1,126 @@
+"""What the jobs share: a spec comes in as JSON, one error line goes out, and no job outlives who started it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from include.core.errors import Refused
+
+Spec = TypeVar("Spec")
+# Set by whoever starts a job with a pipe as its standard input: the end of the pipe is then the end of the job.
+PARENT_PIPE = "AILERON_PARENT_PIPE"
+SECONDS_TO_CLEAN_UP = 10
+
+
+class InvalidSpec(Refused):
+    """The spec of a job cannot be used; the message names the file and the key."""
+
+
+def main(kind: type[Spec], job: Callable[[Spec], None]) -> None:
+    """Run a job with the spec that the command line names.
+
+    Exits with 0; or with "ERROR: ..." on standard error and 1 if what was given cannot be used, 2 if something else went
+    wrong (a full disk, a bug), which may go better the next time.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    if os.environ.get(PARENT_PIPE) == "1":
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        if len(sys.argv) != 2:
+            raise InvalidSpec("give one argument: the path of the spec, a JSON file")
+        job(read_spec(Path(sys.argv[1]), kind))
+    except Refused as error:
+        _fail(str(error), 1)
+    except Exception as error:
+        traceback.print_exc()
+        _fail(f"{type(error).__name__}: {error}", 2)
+
+
+def read_spec(path: Path, kind: type[Spec]) -> Spec:
+    """The spec in a JSON file, as the data class `kind` says: no key missing, none unknown, each of its type.
+
+    Raises:
+        InvalidSpec: naming the file, every wrong key and why.
+    """
+    try:
+        raw = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InvalidSpec(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise InvalidSpec(f"{path}: is not JSON: {error}") from None
+    if not isinstance(raw, dict):
+        raise InvalidSpec(f"{path}: must be a JSON object, not {type(raw).__name__}")
+    try:
+        return from_json(raw, kind)
+    except (TypeError, ValueError) as error:
+        raise InvalidSpec(f"{path}: {error}") from None
+
+
+def from_json(raw: dict[str, Any], kind: type[Spec]) -> Spec:
+    """A data class from a JSON object.
+
+    Raises:
+        ValueError: naming every wrong key and why.
+    """
+    types = get_type_hints(kind)
+    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
+    faults = [f"{key}: unknown key" for key in sorted(raw.keys() - known.keys())]
+    for name, field in known.items():
+        if name not in raw:
+            if field.default is MISSING and field.default_factory is MISSING:
+                faults.append(f"{name}: missing")
+        elif not _fits(raw[name], types[name]):
+            faults.append(f"{name}: {raw[name]!r} must be {getattr(types[name], '__name__', types[name])}")
+    if faults:
+        raise ValueError("; ".join(faults))
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()})
+
+
+def every_few_seconds(say: Callable[[], str], seconds: float = 5) -> Callable[[], None]:
+    """A function to call often; it prints a line of progress only now and then."""
+    last = time.monotonic()
+
+    def progress() -> None:
+        nonlocal last
+        if time.monotonic() - last >= seconds:
+            last = time.monotonic()
+            print(say(), flush=True)
+
+    return progress
+
+
+def _fits(value: object, kind: Any) -> bool:
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if kind == tuple[str, ...]:
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return isinstance(value, getattr(kind, "__origin__", kind))
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of the pipe. SIGTERM first, so that temporary files are removed; then without asking."""
+    try:
+        while os.read(0, 1024):
+            pass
+    except OSError:
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(SECONDS_TO_CLEAN_UP)
+    os._exit(128 + signal.SIGTERM)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"ERROR: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    sys.exit(code)

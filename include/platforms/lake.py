@@ -1,0 +1,173 @@
+"""The local lake: Parquet in folders, one file per partition, replaced by an atomic rename.
+
+    source/<table>/partition_date=2013-04-01/data.parquet, _SUCCESS     what has landed; the marker comes last
+    staging/<model>/2013-04-01/<run>/                                   what a run is working on; nobody reads it
+    versions/<model>/partition_date=2013-04-01/<digest>.parquet         what was ever live, the last few
+    predictions/<model>/partition_date=2013-04-01/data.parquet          what readers see
+    quarantine/<model>/partition_date=2013-04-01/data.parquet           rows that were not scored, and why
+
+No server and no lock for readers: a file that is being read stays readable when its name is given to another.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from include import ledger, partitions
+from include.config import ModelConfig, settings
+from include.core.files import replacing, sha256_of
+from include.platforms.base import Publication, SourceMissing
+
+MARKER = "_SUCCESS"
+DATA = "data.parquet"
+KEPT_VERSIONS = 5
+
+
+def partition_folder(kind: str, name: str, partition: date) -> Path:
+    """Folder of one partition, e.g. of kind `source` and table `flights`."""
+    return settings().lake / kind / name / f"partition_date={partition.isoformat()}"
+
+
+def table_files(table: str) -> str:
+    """Glob of all files of a source table, partitioned or not."""
+    return str(settings().lake / "source" / table / "**" / "*.parquet")
+
+
+def is_partitioned(table: str) -> bool:
+    return any((settings().lake / "source" / table).glob("partition_date=*"))
+
+
+def workspace(model: str, run: dict[str, Any]) -> Path:
+    """Where one run works. Named by a digest: a run id is free text that a caller chose."""
+    partition, name = partitions.parse(run["partition"]), run["workspace"]
+    if not re.fullmatch(r"[0-9a-f]{16}", name):
+        raise ValueError(f"{name!r} is no workspace")
+    return settings().lake / "staging" / model / partition.isoformat() / name
+
+
+def has_landed(table: str, partition: date) -> bool:
+    return (partition_folder("source", table, partition) / MARKER).is_file()
+
+
+def landed(model: ModelConfig) -> dict[date, str]:
+    """Fingerprint of every partition whose marker is there."""
+    found = {}
+    for marker in (settings().lake / "source" / model.source.table).glob(f"partition_date=*/{MARKER}"):
+        partition = partitions.parse(marker.parent.name.removeprefix("partition_date="))
+        found[partition] = fingerprint(model, partition)
+    return dict(sorted(found.items()))
+
+
+def fingerprint(model: ModelConfig, partition: date) -> str:
+    """Changes whenever a file of the partition does, in the entity table or the same day of a lookup.
+
+    Names, sizes and times, as an object store's listing has them: reading a year of files at each wake-up would not do.
+
+    Raises:
+        SourceMissing: if the partition has no marker.
+    """
+    folders = [partition_folder("source", table, partition) for table in (model.source.table, *model.source.lookups)]
+    if not has_landed(model.source.table, partition):
+        raise SourceMissing(f"{model.source.table}: partition {partition} has not landed: {folders[0] / MARKER} is not there")
+    facts = []
+    for folder in folders:
+        for file in sorted(folder.iterdir()) if folder.is_dir() else []:
+            stat = file.stat()
+            facts.append(f"{folder.parent.name}/{file.name} {stat.st_size} {stat.st_mtime_ns}")
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
+
+
+def publish(model: ModelConfig, partition: date, predictions: Path, quarantine: Path, facts: dict[str, Any]) -> Publication:
+    """Show the staged files to readers, and record it. Killed anywhere, a second call completes the first.
+
+    Order: keep the new files under their digest; show them; record. Readers see the old partition or the new one,
+    never half of one, and the version before stays under versions/.
+    """
+    with _one_writer(model.name, partition):
+        digest = sha256_of(predictions)[:16]
+        kept = partition_folder("versions", model.name, partition)
+        _link(predictions, kept / f"{digest}.parquet")
+        _link(quarantine, kept / f"{digest}.quarantine.parquet")
+        return _show(model, partition, digest, facts)
+
+
+def restore(model: ModelConfig, partition: date, by: str) -> Publication:
+    """Put back what readers saw before the present version. A second call goes back to the present one.
+
+    Raises:
+        LookupError: if there is no earlier version, or it is no longer kept.
+    """
+    with _one_writer(model.name, partition):
+        published = publications(model.name, partition)
+        if not published:
+            raise LookupError(f"{model.name}: partition {partition} was never published")
+        live = published[-1].body
+        before = next((record.body for record in reversed(published) if record.body["digest"] != live["digest"]), None)
+        if before is None:
+            raise LookupError(f"{model.name}: partition {partition} has only one version: there is nothing to put back")
+        kept = partition_folder("versions", model.name, partition) / f"{before['digest']}.parquet"
+        if not kept.is_file() or sha256_of(kept)[:16] != before["digest"]:
+            raise LookupError(f"{model.name}: version {before['digest']} of partition {partition} is gone or damaged: {kept}")
+        # What has landed counts as dealt with: the next arrival must not undo what a person has just put back.
+        facts = {**before, "source": live["source"], "origin": "restore", "restored_by": by}
+        return _show(model, partition, before["digest"], facts)
+
+
+def publications(model: str, partition: date | None = None) -> list[ledger.Record]:
+    """Publication records in the order of their versions; of one partition, or of all."""
+    records = ledger.read("publication", model, prefix=f"{partition.isoformat()}." if partition else "")
+    return sorted(records, key=lambda record: (record.body["partition"], record.body["version"]))
+
+
+def _show(model: ModelConfig, partition: date, digest: str, facts: dict[str, Any]) -> Publication:
+    kept = partition_folder("versions", model.name, partition)
+    live = partition_folder("predictions", model.name, partition) / DATA
+    _link(kept / f"{digest}.quarantine.parquet", partition_folder("quarantine", model.name, partition) / DATA)
+    _link(kept / f"{digest}.parquet", live)
+    before = publications(model.name, partition)
+    if before and before[-1].body["digest"] == digest:
+        version = before[-1].body["version"]
+    else:
+        version = before[-1].body["version"] + 1 if before else 1
+        body = {**facts, "partition": partition.isoformat(), "version": version, "digest": digest, "location": str(live)}
+        if not ledger.append("publication", model.name, f"{partition.isoformat()}.v{version:05d}", body):
+            raise RuntimeError(f"{model.name}: version {version} of partition {partition} was recorded by another writer meanwhile")
+        _prune(kept, [record.body["digest"] for record in before] + [digest])
+    return Publication(partition.isoformat(), version, digest, facts["rows_scored"], str(live))
+
+
+def _prune(kept: Path, digests: list[str]) -> None:
+    """Forget all but the newest versions. Files that no record names are left: another writer may be about to show them."""
+    recent = set(list(dict.fromkeys(reversed(digests)))[:KEPT_VERSIONS])
+    for digest in set(digests) - recent:
+        (kept / f"{digest}.parquet").unlink(missing_ok=True)
+        (kept / f"{digest}.quarantine.parquet").unlink(missing_ok=True)
+
+
+@contextmanager
+def _one_writer(model: str, partition: date) -> Iterator[None]:
+    """One writer per partition. The kernel lets go of the lock when its holder dies."""
+    path = settings().lake / "locks" / model / f"{partition.isoformat()}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a file a second name in one step, replacing whatever has that name."""
+    with replacing(target) as draft:
+        draft.unlink()
+        try:
+            os.link(source, draft)
+        except OSError:  # a file system without links
+            shutil.copyfile(source, draft)

@@ -1,0 +1,73 @@
+"""What the pipelines ask of a model registry. It holds versions, their metrics and aliases; the files stay in the lake."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+Alias = Literal["champion", "challenger", "previous"]
+ALIASES: tuple[Alias, ...] = ("champion", "challenger", "previous")
+
+
+class RegistryUnavailable(RuntimeError):
+    """The registry did not answer, or not with sense. Nothing is known: do not go on with a guess."""
+
+
+class UnknownVersion(LookupError):
+    """The registry has no such version of the model."""
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A registered model. `artifact` is the path or URI of its folder; `manifest_sha256` is what its manifest must have."""
+
+    model: str
+    version: str
+    artifact: str
+    manifest_sha256: str
+    metrics: dict[str, float]
+
+
+class Registry(Protocol):
+    def register(
+        self,
+        model: str,
+        artifact: str,
+        manifest_sha256: str,
+        metrics: Mapping[str, float | None],
+        tags: Mapping[str, str],
+        parameters: Mapping[str, object] | None = None,
+    ) -> ModelVersion:
+        """The version with this manifest; made if there is none. However often and by how many it is called, there is one.
+
+        Raises:
+            RegistryUnavailable: nothing, or only part of it, was stored: call again.
+        """
+        ...
+
+    def version(self, model: str, version: str) -> ModelVersion:
+        """One version.
+
+        Raises:
+            UnknownVersion: if there is no such model or version.
+            RegistryUnavailable: if the registry does not answer.
+        """
+        ...
+
+    def alias(self, model: str, alias: Alias) -> ModelVersion | None:
+        """The version an alias points at; None if the model or the alias is not there yet.
+
+        Raises:
+            RegistryUnavailable: if the registry does not answer.
+        """
+        ...
+
+    def set_alias(self, model: str, alias: Alias, version: str) -> None:
+        """Point an alias at a version. The last writer wins: who must not race takes the decision in the ledger first.
+
+        Raises:
+            UnknownVersion: if there is no such model or version; the alias then stays where it is.
+            RegistryUnavailable: if the registry does not answer.
+        """
+        ...

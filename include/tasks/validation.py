@@ -1,0 +1,79 @@
+"""Running a model's expectation suites inside a run."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from include import partitions
+from include.config import ModelConfig
+from include.model_task import model_task
+from include.platforms import platform_for
+from include.tasks import history
+from include.validation import Report, Stage, run_suite, stage_columns, suite_file
+
+log = logging.getLogger(__name__)
+
+VOLUME_BAND = (0.5, 2.0)  # of the median of the partitions before
+UNLIMITED = 10**12
+
+
+class ValidationFailed(ValueError):
+    """A blocking expectation does not hold. `checks` are the failed ones."""
+
+    def __init__(self, message: str, report: Report) -> None:
+        super().__init__(message)
+        self.checks = report.failed
+        self.page = str(report.page)
+
+
+@model_task
+def validate_source(model: ModelConfig, run: dict[str, Any]) -> dict[str, Any]:
+    """Is the partition that landed what the contract says, and all of it?"""
+    return validate(model, "source", run, volume(model, run))
+
+
+@model_task
+def validate_features(model: ModelConfig, run: dict[str, Any], features: dict[str, Any]) -> dict[str, Any]:
+    """Are the features what the model was made for?"""
+    return validate(model, "features", run, {})
+
+
+def validate(model: ModelConfig, stage: Stage, run: dict[str, Any], parameters: dict[str, float]) -> dict[str, Any]:
+    """Run the suite of a stage; small facts about it for the UI.
+
+    Raises:
+        ValidationFailed: if a blocking check fails; readers keep what they have, the page says what was found.
+    """
+    report = check_stage(model, stage, run, parameters)
+    if not report.success:
+        raise ValidationFailed(f"{model.name} {run['partition']}: {stage} check failed: {report.summary()}", report)
+    return {"checks": len(report.checks), "warnings": [check.sentence for check in report.warnings], "page": str(report.page)}
+
+
+def check_stage(model: ModelConfig, stage: Stage, run: dict[str, Any], parameters: dict[str, float]) -> Report:
+    """The report of a stage's suite on the run's data, also when it fails."""
+    platform = platform_for(model)
+    page = Path(platform.report_page(model, run, stage))
+    data, contract = platform.dataset(model, stage, run), stage_columns(model, stage)
+    report = run_suite(suite_file(model.name, stage), data, parameters, page, contract)
+    for check in (*report.failed, *report.warnings):
+        log.warning("%s: %s", check.severity, check.sentence)
+    log.info("%s: %d checks, %d failed, page: %s", stage, len(report.checks), len(report.failed), report.page)
+    return report
+
+
+def volume(model: ModelConfig, run: dict[str, Any]) -> dict[str, float]:
+    """How many rows the partition should have: what its marker declares, and near what recent partitions had.
+
+    A third of the rows with a proud marker is still a third of the rows.
+    """
+    partition = partitions.parse(run["partition"])
+    recent = [record.body["rows_in"] for record in history.before(model.name, partition)]
+    low, high = (VOLUME_BAND[0] * median(recent), VOLUME_BAND[1] * median(recent)) if len(recent) >= 3 else (1, UNLIMITED)
+    declared = platform_for(model).declared_rows(model, partition)
+    if declared is not None:
+        low, high = max(low, declared), min(high, declared)
+    return {"rows_low": max(1, int(low)), "rows_high": int(high)}

@@ -1,0 +1,508 @@
+"""Is a dataset what it should be? Runs a suite file of Great Expectations, and the contract of model.yaml, where the data is.
+
+A suite is a JSON file under `expectations/<model>/`, one per stage, in Great Expectations' own format. A limit that depends
+on other partitions is written `{"$PARAMETER": "rows_low"}` and given when the suite is run. Severity `critical` (the
+default) blocks, `warning` is only reported. Nothing counts as passed because it could not be checked.
+
+Great Expectations takes seconds to import and is imported only when a suite is read or run. Why it can be asked about
+DuckDB at all: docs/adr/0001-great-expectations-on-duckdb.md.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import tempfile
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from include.config import REPOSITORY, ColumnType, ModelConfig
+from include.core.files import replacing
+
+if TYPE_CHECKING:
+    from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
+    from great_expectations.datasource.fluent.interfaces import Batch
+    from great_expectations.expectations.expectation import Expectation
+    from sqlalchemy import Engine
+
+EXPECTATIONS = REPOSITORY / "expectations"
+PAGE = Path(__file__).resolve().parent / "templates" / "validation.html"
+
+# What a suite may use: the same verdict on every engine, in one pass, in memory that does not grow with the rows. Types are
+# not among them, their names differ between engines: they are in the contract (source.columns of model.yaml).
+PORTABLE = {
+    "expect_table_row_count_to_be_between": "rows",
+    "expect_column_values_to_not_be_null": "null",
+    "expect_column_values_to_be_null": "not null",
+    "expect_column_values_to_be_unique": "duplicated",
+    "expect_compound_columns_to_be_unique": "duplicated",
+    "expect_column_values_to_be_between": "out of range",
+    "expect_column_values_to_be_in_set": "other values",
+    "expect_column_values_to_not_be_in_set": "forbidden values",
+    "expect_column_value_lengths_to_be_between": "of another length",
+    "expect_column_pair_values_a_to_be_greater_than_b": "not greater",
+    "expect_column_mean_to_be_between": "mean",
+    "expect_column_min_to_be_between": "minimum",
+    "expect_column_max_to_be_between": "maximum",
+    "expect_column_sum_to_be_between": "sum",
+    "expect_column_stdev_to_be_between": "standard deviation",
+    "expect_column_unique_value_count_to_be_between": "distinct values",
+    "expect_column_proportion_of_unique_values_to_be_between": "share of distinct values",
+    "expect_column_proportion_of_non_null_values_to_be_between": "share of values that are not null",
+}
+ROW_COUNT = "expect_table_row_count_to_be_between"
+CONTRACT = "contract"
+PARTITION = "partition_date"  # a column of every stage, made by how partitions are stored
+
+# The names engines give to a type of the contract: DuckDB, BigQuery, Athena, Spark. Whole numbers are numbers too.
+INTEGERS = {
+    *("TINYINT", "SMALLINT", "INTEGER", "INT", "BIGINT", "HUGEINT", "INT64", "BYTE", "SHORT", "LONG"),
+    *("UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT"),
+}
+ENGINE_TYPES: Mapping[ColumnType, set[str]] = {
+    "string": {"VARCHAR", "STRING", "TEXT", "CHAR"},
+    "integer": INTEGERS,
+    "number": {*INTEGERS, "DOUBLE", "FLOAT", "REAL", "FLOAT64", "DECIMAL", "NUMERIC", "BIGNUMERIC"},
+    "boolean": {"BOOLEAN", "BOOL"},
+    "date": {"DATE"},
+    "timestamp": {"TIMESTAMP", "DATETIME", "TIMESTAMPTZ", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP_NTZ"},
+}
+
+# One suite at a time in a process: Great Expectations keeps its current context in a global.
+_running = threading.Lock()
+
+Severity = Literal["critical", "warning"]
+Stage = Literal["source", "features", "predictions"]
+
+
+class InvalidSuite(ValueError):
+    """A suite file cannot be used; the message names the file and the reason."""
+
+
+class MissingParameter(ValueError):
+    """A limit of the suite was not given, or is not a number."""
+
+
+class UnreadableDataset(RuntimeError):
+    """The data could not be read at all."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What to check: a SELECT, and the SQLAlchemy URL of the engine that runs it."""
+
+    query: str
+    url: str = "duckdb:///:memory:"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite file that has been read and is known to be usable."""
+
+    name: str
+    path: Path
+    expectations: tuple[Expectation, ...]
+    parameters: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One expectation and what was seen. `column` is None for the table as a whole, "a, b" for several columns."""
+
+    expectation: str
+    column: str | None
+    severity: Severity
+    success: bool
+    observed: str
+    limit: str
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.column or 'table'}: {self.observed} (limit: {self.limit})"
+
+
+@dataclass(frozen=True)
+class Report:
+    suite: str
+    checks: tuple[Check, ...]
+    page: Path
+
+    @property
+    def success(self) -> bool:
+        """Something was checked, and nothing critical failed."""
+        return bool(self.checks) and not self.failed
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """Checks that block."""
+        return tuple(check for check in self.checks if not check.success and check.severity == "critical")
+
+    @property
+    def warnings(self) -> tuple[Check, ...]:
+        """Checks that failed and only warn."""
+        return tuple(check for check in self.checks if not check.success and check.severity == "warning")
+
+    def summary(self) -> str:
+        """What broke against which limit, for a mail or a log line."""
+        if not self.checks:
+            return f"{self.suite}: nothing was checked"
+        told = [f"{len(self.failed)} of {len(self.checks)} checks failed" if self.failed else f"{len(self.checks)} checks passed"]
+        told += _once(check.sentence for check in self.failed)
+        told += _once(f"warning, {check.sentence}" for check in self.warnings)
+        return f"{self.suite}: " + "; ".join(told)
+
+
+def suite_file(model: str, stage: str) -> Path:
+    """The suite of a stage: source, features or predictions."""
+    return EXPECTATIONS / model / f"{stage}.json"
+
+
+def read_suite(path: Path, columns: Collection[str] | None = None) -> Suite:
+    """A suite from its file.
+
+    Args:
+        columns: the columns that the stage has, if known; an expectation may then not name another.
+
+    Raises:
+        InvalidSuite: naming the file, the expectation and the reason.
+    """
+    shown = path.relative_to(REPOSITORY) if path.is_relative_to(REPOSITORY) else path
+    try:
+        raw: Any = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InvalidSuite(f"{shown}: not found; every stage of a model needs a suite") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InvalidSuite(f"{shown}: not valid JSON: {error}") from None
+    if not isinstance(raw, dict) or not isinstance(raw.get("expectations"), list) or not isinstance(raw.get("name"), str):
+        raise InvalidSuite(f"{shown}: must be an object with a name and a list of expectations")
+    if unknown := sorted(raw.keys() - {"name", "expectations", "meta", "notes"}):
+        raise InvalidSuite(f"{shown}: {', '.join(unknown)}: no such key; a suite has name, expectations, meta and notes")
+    expectations = []
+    for number, configuration in enumerate(raw["expectations"], 1):
+        try:
+            expectations.append(_expectation(configuration, columns))
+        except ValueError as error:
+            raise InvalidSuite(f"{shown}: expectation {number}: {error}") from None
+    if not any(each["type"] == ROW_COUNT and each["kwargs"].get("min_value") for each in raw["expectations"]):
+        raise InvalidSuite(f"{shown}: needs {ROW_COUNT} with a min_value of 1 or more; on no rows every other expectation passes")
+    return Suite(raw["name"], path, tuple(expectations), frozenset(_parameters(raw["expectations"])))
+
+
+def run_suite(
+    path: Path,
+    dataset: Dataset,
+    parameters: Mapping[str, float],
+    page: Path,
+    contract: Mapping[str, ColumnType] | None = None,
+) -> Report:
+    """Checks a dataset against a suite file and, if given, a contract of column names and types.
+
+    Also writes `page` (HTML that needs no network) and beside it, as `.json`, the result as Great Expectations gave it.
+    Both are there whatever the verdict, whole or not at all.
+
+    Args:
+        parameters: a number for each `$PARAMETER` of the suite; more may be given.
+
+    Raises:
+        InvalidSuite: the suite file is broken or names a column that the contract does not have.
+        MissingParameter: a parameter of the suite was not given or is not finite.
+        UnreadableDataset: the data cannot be read at all.
+    """
+    suite = read_suite(path, contract)
+    needed = {}
+    for name in sorted(suite.parameters):
+        if name not in parameters or not math.isfinite(parameters[name]):
+            raise MissingParameter(f"{suite.name}: ${name} is {parameters.get(name, 'missing')}; the suite needs it as a limit")
+        needed[name] = parameters[name]
+    with _running, _opened(dataset) as (batch, columns):
+        present = [each for each in suite.expectations if columns.keys() >= set(_columns(each))]
+        result = _validate(batch, suite.name, present, needed)
+    checks = contract_checks(contract, columns) if contract else []
+    checks += [_check(each) for each in result.results]
+    checks += [_missing_column(each, columns) for each in suite.expectations if each not in present]
+    if len(result.results) != len(present):
+        raise RuntimeError(f"{suite.name}: {len(present)} expectations were asked and {len(result.results)} answered")
+    report = Report(suite.name, tuple(checks), page)
+    _write(report, result.to_json_dict())
+    return report
+
+
+def contract_checks(contract: Mapping[str, ColumnType], actual: Mapping[str, str]) -> list[Check]:
+    """Columns by name and type. A column that is missing or of another type blocks; one too many is a warning.
+
+    Args:
+        actual: column name → type as its engine calls it, e.g. {"seats": "BIGINT"}.
+    """
+    checks = []
+    for column, wanted in contract.items():
+        found = actual.get(column)
+        right = found is not None and _plain(found) in ENGINE_TYPES[wanted]
+        checks.append(Check(CONTRACT, column, "critical", right, found or "column is missing", f"a column of type {wanted}"))
+    for column in actual.keys() - contract.keys():
+        checks.append(Check(CONTRACT, column, "warning", False, "unknown column", "columns of the contract; this one is ignored"))
+    return checks
+
+
+def stage_columns(model: ModelConfig, stage: Stage) -> dict[str, ColumnType]:
+    """The contract of what a stage has: declared in model.yaml for the source, what our own jobs write for the others."""
+    source, key, day = model.source, model.source.key, PARTITION
+    if stage == "source":
+        return {day: "date", **source.columns}
+    if stage == "features":
+        features = model.features
+        numeric, categorical = dict.fromkeys(features.numeric, "number"), dict.fromkeys(features.categorical, "string")
+        return {key: source.columns[key], day: "date", **numeric, **categorical}
+    return {
+        key: source.columns[key],
+        day: "date",
+        "score": "number",
+        "decision": "boolean",
+        "model_version": "string",
+        "run_id": "string",
+        "scored_at": "timestamp",
+        "git_revision": "string",
+    }
+
+
+def _plain(engine_type: str) -> str:
+    """DECIMAL(10,2) and TIMESTAMP WITH TIME ZONE without what follows the name."""
+    return re.split(r"[( ]", engine_type.strip().upper())[0]
+
+
+def _expectation(configuration: Any, columns: Collection[str] | None) -> Expectation:
+    """Built one by one: Great Expectations leaves out of a suite, silently, what it cannot build."""
+    if not isinstance(configuration, dict) or not isinstance(configuration.get("kwargs"), dict):
+        raise ValueError("must be an object with type and kwargs")
+    kind = configuration.get("type")
+    if kind not in PORTABLE:
+        raise ValueError(f"{kind} is not one of the types that hold on every platform: {', '.join(sorted(PORTABLE))}")
+    if unknown := sorted(configuration.keys() - {"type", "kwargs", "severity", "meta", "notes"}):
+        raise ValueError(f"{kind}: {', '.join(unknown)}: no such key; there are type, kwargs, severity, meta and notes")
+    if configuration.get("severity", "critical") not in ("critical", "warning"):
+        raise ValueError(f"{kind}: severity must be critical or warning, not {configuration['severity']}")
+    _import()
+    from great_expectations.exceptions import GreatExpectationsError
+    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+
+    try:
+        expectation = ExpectationConfiguration(**configuration).to_domain_obj()
+    except (GreatExpectationsError, ValueError, TypeError) as error:
+        raise ValueError(f"{kind}: {_validation_reasons(error)}") from None
+    if columns is not None and (unknown := sorted(set(_columns(expectation)) - set(columns))):
+        raise ValueError(f"{kind}: no column {', '.join(unknown)} at this stage; there are {', '.join(columns)}")
+    return expectation
+
+
+def _validation_reasons(error: Exception) -> str:
+    """Which argument is wrong and why, of a validation error of pydantic; of another error, its message."""
+    if not hasattr(error, "errors"):
+        return str(error)
+    return "; ".join(f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors())
+
+
+def _columns(expectation: Expectation) -> list[str]:
+    """The columns an expectation is about."""
+    named = [getattr(expectation, key, None) for key in ("column", "column_A", "column_B")]
+    return [name for name in [*named, *getattr(expectation, "column_list", [])] if name]
+
+
+def _parameters(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if isinstance(node.get("$PARAMETER"), str):
+            yield node["$PARAMETER"]
+        node = list(node.values())
+    if isinstance(node, list):
+        for child in node:
+            yield from _parameters(child)
+
+
+def _import() -> Any:
+    """Great Expectations, which must not phone home: it looks at the environment when it is imported."""
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    import great_expectations
+
+    return great_expectations
+
+
+@contextmanager
+def _opened(dataset: Dataset) -> Iterator[tuple[Batch, dict[str, str]]]:
+    """The dataset as Great Expectations sees it, and its columns with their types."""
+    gx = _import()
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    query = dataset.query.strip().rstrip(";")
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    source = context.data_sources.add_sql("source", connection_string=dataset.url, create_temp_table=False)
+    source.get_engine().dispose()  # it was opened to try the URL; suites run on another engine
+    engine = source.get_execution_engine().engine
+    with tempfile.TemporaryDirectory(prefix="validation-") as spill:
+        try:
+            if engine.dialect.name == "duckdb":
+                query = _mend_duckdb(engine, query, Path(spill))
+            elif re.search(r"(?<![:\w]):\w", query):
+                raise UnreadableDataset(f"the query has a name after a colon, which would be bound as NULL: {query}")
+            columns = _column_types(engine, query)
+            yield source.add_query_asset("dataset", query=query).add_batch_definition_whole_table("all").get_batch(), columns
+        finally:
+            engine.dispose()
+
+
+def _mend_duckdb(engine: Engine, query: str, spill: Path) -> str:
+    """Makes DuckDB answer Great Expectations, through hooks of SQLAlchemy on our own engine. Returns the query to ask with.
+
+    Great Expectations gives the connection back before it reads the rows, and with DuckDB that throws the rows away: so
+    they are read at once. And to learn the names of the columns it runs the query itself, all of it: so no row is asked for.
+    """
+    from sqlalchemy import event
+    from sqlalchemy.engine.cursor import FullyBufferedCursorFetchStrategy
+
+    most = 10_000  # counts, and a few examples of bad values; more would be the data itself
+    # The name of a view: Great Expectations gives the text to SQLAlchemy, which takes {'day':DATE} for a parameter, and binds NULL.
+    view = "SELECT * FROM dataset"
+
+    @event.listens_for(engine, "connect")
+    def settle(connection: Any, _: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute("SET TimeZone = 'UTC'")
+        cursor.execute("SET preserve_insertion_order = false")
+        cursor.execute(f"SET temp_directory = '{spill}'")
+        cursor.execute("SET enable_progress_bar = false")
+        if "memory_limit" not in engine.url.query:
+            cursor.execute("SET memory_limit = '1GB'")
+        cursor.execute(f"CREATE TEMPORARY VIEW dataset AS {query}")
+
+    @event.listens_for(engine, "before_cursor_execute", retval=True)
+    def names_only(_: Any, __: Any, statement: str, given: Any, ___: Any, ____: Any) -> tuple[str, Any]:
+        return (_no_rows(view) if statement.strip() == view else statement), given
+
+    @event.listens_for(engine, "after_cursor_execute")
+    def read_at_once(_: Any, cursor: Any, statement: str, __: Any, context: Any, ___: Any) -> None:
+        if not cursor.description:
+            return
+        rows = cursor.fetchmany(most + 1)
+        if len(rows) > most:
+            raise RuntimeError(f"Great Expectations asked for more than {most} rows: {statement[:200]}")
+        context.cursor_fetch_strategy = FullyBufferedCursorFetchStrategy(cursor, cursor.description, rows)
+
+    return view
+
+
+def _no_rows(query: str) -> str:
+    return f"SELECT * FROM (\n{query}\n) AS described LIMIT 0"
+
+
+def _column_types(engine: Engine, query: str) -> dict[str, str]:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        with engine.connect() as connection:
+            described = connection.exec_driver_sql(_no_rows(query)).cursor.description
+    except SQLAlchemyError as error:
+        raise UnreadableDataset(f"cannot read the dataset: {error.__cause__ or error}") from error
+    return {column[0]: str(column[1]) for column in described}
+
+
+def _validate(
+    batch: Batch, name: str, expectations: Sequence[Expectation], parameters: Mapping[str, float]
+) -> ExpectationSuiteValidationResult:
+    gx = _import()
+    return batch.validate(
+        gx.ExpectationSuite(name=name, expectations=list(expectations)),
+        expectation_parameters=dict(parameters),
+        result_format={"result_format": "SUMMARY", "partial_unexpected_count": 5},
+    )
+
+
+def _check(result: ExpectationValidationResult) -> Check:
+    configuration = result.expectation_config
+    kind, kwargs = configuration.type, configuration.kwargs
+    if error := _exception(result):
+        return Check(kind, _subject(kwargs), "critical", False, f"could not be checked: {error}", _limit(kind, kwargs))
+    severity: Severity = "warning" if configuration.severity.value == "warning" else "critical"
+    return Check(kind, _subject(kwargs), severity, bool(result.success), _observed(kind, result.result), _limit(kind, kwargs))
+
+
+def _missing_column(expectation: Expectation, columns: Collection[str]) -> Check:
+    kwargs = expectation.configuration.kwargs
+    missing = ", ".join(name for name in _columns(expectation) if name not in columns)
+    return Check(expectation.expectation_type, missing, "critical", False, "column is missing", _limit(expectation.expectation_type, kwargs))
+
+
+def _exception(result: ExpectationValidationResult) -> str | None:
+    """The message of what went wrong inside Great Expectations, which keeps one per expectation or one per metric."""
+    info = result.exception_info or {}
+    for each in [info, *(value for value in info.values() if isinstance(value, dict))]:
+        if each.get("raised_exception"):
+            return " ".join(str(each.get("exception_message") or "no reason given").split("[SQL:")[0].split())[:300]
+    return None if result.result else "no result"
+
+
+def _subject(kwargs: Mapping[str, Any]) -> str | None:
+    columns = [kwargs.get("column"), kwargs.get("column_A"), kwargs.get("column_B"), *kwargs.get("column_list", [])]
+    return ", ".join(name for name in columns if name) or None
+
+
+def _observed(kind: str, result: Mapping[str, Any]) -> str:
+    if result.get("element_count") == 0:
+        return "no rows"
+    if "observed_value" in result:
+        value = result["observed_value"]
+        if kind == ROW_COUNT:
+            return f"{_number(value)} rows"
+        return f"{PORTABLE[kind]} {'of no values' if value is None else _number(value)}"
+    count = result.get("unexpected_count")
+    if not count:
+        return "as expected"
+    examples = [str(value) for value in _once(result.get("partial_unexpected_list", [])) if value is not None]
+    # Of the rows that have a value, as the limit is; of all rows where nulls are what is counted.
+    said = f"{_number(result['unexpected_percent'])} % {PORTABLE[kind]} ({count:,} rows)"
+    return said + (f", for example {', '.join(examples[:3])}" if examples else "")
+
+
+def _limit(kind: str, kwargs: Mapping[str, Any]) -> str:
+    mostly = kwargs.get("mostly", 1)
+    if PORTABLE[kind].endswith("null"):
+        return f"at most {_number(100 * (1 - mostly))} % {PORTABLE[kind]}" if mostly < 1 else f"never {PORTABLE[kind]}"
+    said = _range(kwargs) or f"never {PORTABLE[kind]}"
+    if "value_set" in kwargs:
+        values = [str(value) for value in kwargs["value_set"]]
+        said = ("none of " if "not_be_in_set" in kind else "one of ") + ", ".join(values[:20]) + (" ..." if len(values) > 20 else "")
+    return f"{said}, for at least {_number(100 * mostly)} %" if mostly < 1 else said
+
+
+def _range(kwargs: Mapping[str, Any]) -> str:
+    low, high = kwargs.get("min_value"), kwargs.get("max_value")
+    if low is not None and high is not None:
+        return f"{_number(low)} to {_number(high)}"
+    if low is not None:
+        return f"at least {_number(low)}"
+    return f"at most {_number(high)}" if high is not None else ""
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    if float(value).is_integer():
+        return f"{int(value):,}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _once(values: Any) -> list[Any]:
+    return list(dict.fromkeys(map(str, values)))
+
+
+def _write(report: Report, result: Mapping[str, Any]) -> None:
+    from jinja2 import Environment, StrictUndefined
+
+    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(PAGE.read_text())
+    with replacing(report.page.with_suffix(".json")) as file:
+        file.write_text(json.dumps(result, indent=1, default=str))
+    with replacing(report.page) as file:
+        file.write_text(page.render(report=report))

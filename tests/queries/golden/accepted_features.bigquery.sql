@@ -1,0 +1,203 @@
+-- binds first_partition, last_partition
+SELECT
+  `flight_id`,
+  `partition_date`,
+  `departure_hour`,
+  `weekday`,
+  `distance`,
+  `scheduled_minutes`,
+  `departures_this_hour`,
+  `plane_age`,
+  `seats`,
+  `temperature`,
+  `dew_point`,
+  `humidity`,
+  `wind_speed`,
+  `wind_gust`,
+  `precipitation`,
+  `pressure`,
+  `visibility`,
+  `carrier`,
+  `origin`,
+  `dest`
+FROM (
+  SELECT
+    `flight_id`,
+    `partition_date`,
+    `departure_hour`,
+    `weekday`,
+    `distance`,
+    `scheduled_minutes`,
+    `departures_this_hour`,
+    `plane_age`,
+    `seats`,
+    `temperature`,
+    `dew_point`,
+    `humidity`,
+    `wind_speed`,
+    `wind_gust`,
+    `precipitation`,
+    `pressure`,
+    `visibility`,
+    `carrier`,
+    `origin`,
+    `dest`,
+    'not_finite: ' || NULLIF(
+      ARRAY_TO_STRING(
+        [
+          CASE
+            WHEN NOT ABS(`departure_hour`) <= 3.4028234663852886e38
+            THEN 'departure_hour'
+          END,
+          CASE WHEN NOT ABS(`weekday`) <= 3.4028234663852886e38 THEN 'weekday' END,
+          CASE WHEN NOT ABS(`distance`) <= 3.4028234663852886e38 THEN 'distance' END,
+          CASE
+            WHEN NOT ABS(`scheduled_minutes`) <= 3.4028234663852886e38
+            THEN 'scheduled_minutes'
+          END,
+          CASE
+            WHEN NOT ABS(`departures_this_hour`) <= 3.4028234663852886e38
+            THEN 'departures_this_hour'
+          END,
+          CASE WHEN NOT ABS(`plane_age`) <= 3.4028234663852886e38 THEN 'plane_age' END,
+          CASE WHEN NOT ABS(`seats`) <= 3.4028234663852886e38 THEN 'seats' END,
+          CASE WHEN NOT ABS(`temperature`) <= 3.4028234663852886e38 THEN 'temperature' END,
+          CASE WHEN NOT ABS(`dew_point`) <= 3.4028234663852886e38 THEN 'dew_point' END,
+          CASE WHEN NOT ABS(`humidity`) <= 3.4028234663852886e38 THEN 'humidity' END,
+          CASE WHEN NOT ABS(`wind_speed`) <= 3.4028234663852886e38 THEN 'wind_speed' END,
+          CASE WHEN NOT ABS(`wind_gust`) <= 3.4028234663852886e38 THEN 'wind_gust' END,
+          CASE
+            WHEN NOT ABS(`precipitation`) <= 3.4028234663852886e38
+            THEN 'precipitation'
+          END,
+          CASE WHEN NOT ABS(`pressure`) <= 3.4028234663852886e38 THEN 'pressure' END,
+          CASE WHEN NOT ABS(`visibility`) <= 3.4028234663852886e38 THEN 'visibility' END
+        ],
+        ','
+      ),
+      ''
+    ) AS `quarantine_reason`
+  FROM (
+    SELECT
+      `flight_id`,
+      `partition_date`,
+      CAST(`departure_hour` AS FLOAT64) AS `departure_hour`,
+      CAST(`weekday` AS FLOAT64) AS `weekday`,
+      CAST(`distance` AS FLOAT64) AS `distance`,
+      CAST(`scheduled_minutes` AS FLOAT64) AS `scheduled_minutes`,
+      CAST(`departures_this_hour` AS FLOAT64) AS `departures_this_hour`,
+      CAST(`plane_age` AS FLOAT64) AS `plane_age`,
+      CAST(`seats` AS FLOAT64) AS `seats`,
+      CAST(`temperature` AS FLOAT64) AS `temperature`,
+      CAST(`dew_point` AS FLOAT64) AS `dew_point`,
+      CAST(`humidity` AS FLOAT64) AS `humidity`,
+      CAST(`wind_speed` AS FLOAT64) AS `wind_speed`,
+      CAST(`wind_gust` AS FLOAT64) AS `wind_gust`,
+      CAST(`precipitation` AS FLOAT64) AS `precipitation`,
+      CAST(`pressure` AS FLOAT64) AS `pressure`,
+      CAST(`visibility` AS FLOAT64) AS `visibility`,
+      CAST(`carrier` AS STRING) AS `carrier`,
+      CAST(`origin` AS STRING) AS `origin`,
+      CAST(`dest` AS STRING) AS `dest`
+    FROM (
+      WITH `observations` AS (
+        SELECT
+          `origin`,
+          `observed_hour`,
+          MAX(`temperature`) AS `temperature`,
+          MAX(`dew_point`) AS `dew_point`,
+          MAX(`humidity`) AS `humidity`,
+          MAX(`wind_speed`) AS `wind_speed`,
+          MAX(`wind_gust`) AS `wind_gust`,
+          MAX(`precipitation`) AS `precipitation`,
+          MAX(`pressure`) AS `pressure`,
+          MAX(`visibility`) AS `visibility`
+        FROM `my-project.source.weather` AS `weather`
+        WHERE
+          `partition_date` BETWEEN CAST(@first_partition - INTERVAL '1' DAY AS DATE) AND @last_partition
+        GROUP BY
+          `origin`,
+          `observed_hour`
+      ), `fleet` AS (
+        SELECT
+          `tailnum`,
+          MAX(`built_year`) AS `built_year`,
+          MAX(`seats`) AS `seats`
+        FROM `my-project.source.planes` AS `planes`
+        GROUP BY
+          `tailnum`
+      )
+      SELECT
+        `flights`.`flight_id`,
+        `flights`.`partition_date`,
+        FLOOR(`flights`.`scheduled_departure_minute` / 60) AS `departure_hour`,
+        MOD(DATE_DIFF(`flights`.`partition_date`, CAST('1970-01-05' AS DATE), DAY), 7) AS `weekday`,
+        `flights`.`distance`,
+        MOD(
+          `flights`.`scheduled_arrival_minute` - `flights`.`scheduled_departure_minute` + 1440,
+          1440
+        ) AS `scheduled_minutes`,
+        COUNT(*) OVER (
+          PARTITION BY `flights`.`partition_date`, `flights`.`origin`, TIMESTAMP_TRUNC(`flights`.`scheduled_departure`, HOUR)
+        ) AS `departures_this_hour`,
+        EXTRACT(YEAR FROM `flights`.`partition_date`) - `fleet`.`built_year` AS `plane_age`,
+        `fleet`.`seats`,
+        `observations`.`temperature`,
+        `observations`.`dew_point`,
+        `observations`.`humidity`,
+        `observations`.`wind_speed`,
+        `observations`.`wind_gust`,
+        `observations`.`precipitation`,
+        `observations`.`pressure`,
+        `observations`.`visibility`,
+        `flights`.`carrier`,
+        `flights`.`origin`,
+        `flights`.`dest`
+      FROM (
+        SELECT
+          `partition_date`,
+          `flight_id`,
+          `carrier`,
+          `flight_number`,
+          `tailnum`,
+          `origin`,
+          `dest`,
+          `distance`,
+          `scheduled_departure`,
+          `scheduled_departure_minute`,
+          `scheduled_arrival_minute`
+        FROM `my-project.source.flights` AS `flights`
+        WHERE
+          (
+            NOT `scheduled_departure` IS NULL
+          )
+          AND (
+            `scheduled_departure_minute` BETWEEN 0 AND 1439
+          )
+          AND (
+            `origin` IN ('EWR', 'JFK', 'LGA')
+          )
+          AND (
+            `distance` > 0 AND `distance` < 20000
+          )
+          AND (
+            `flight_number` BETWEEN 1 AND 9999
+          )
+          AND (
+            NOT `flight_id` IS NULL
+          )
+      ) AS `flights`
+      LEFT JOIN `fleet`
+        ON `fleet`.`tailnum` = `flights`.`tailnum`
+      LEFT JOIN `observations`
+        ON `observations`.`origin` = `flights`.`origin`
+        AND `observations`.`observed_hour` = TIMESTAMP_TRUNC(`flights`.`scheduled_departure`, HOUR) - INTERVAL '1' HOUR
+      WHERE
+        `flights`.`partition_date` BETWEEN @first_partition AND @last_partition
+    ) AS `authored`
+    WHERE
+      `partition_date` BETWEEN @first_partition AND @last_partition
+  ) AS `typed`
+) AS `judged`
+WHERE
+  `quarantine_reason` IS NULL

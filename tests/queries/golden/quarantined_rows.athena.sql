@@ -1,0 +1,230 @@
+-- binds first_partition, last_partition, first_partition, last_partition, first_partition, last_partition, first_partition, last_partition
+SELECT
+  "flight_id",
+  "partition_date",
+  "quarantine_reason" AS "reason"
+FROM (
+  SELECT
+    "flight_id",
+    "partition_date",
+    "departure_hour",
+    "weekday",
+    "distance",
+    "scheduled_minutes",
+    "departures_this_hour",
+    "plane_age",
+    "seats",
+    "temperature",
+    "dew_point",
+    "humidity",
+    "wind_speed",
+    "wind_gust",
+    "precipitation",
+    "pressure",
+    "visibility",
+    "carrier",
+    "origin",
+    "dest",
+    CONCAT(
+      CAST('not_finite: ' AS VARCHAR),
+      CAST(NULLIF(
+        ARRAY_JOIN(
+          ARRAY[CASE
+            WHEN NOT ABS("departure_hour") <= 3.4028234663852886e38
+            THEN 'departure_hour'
+          END, CASE WHEN NOT ABS("weekday") <= 3.4028234663852886e38 THEN 'weekday' END, CASE WHEN NOT ABS("distance") <= 3.4028234663852886e38 THEN 'distance' END, CASE
+            WHEN NOT ABS("scheduled_minutes") <= 3.4028234663852886e38
+            THEN 'scheduled_minutes'
+          END, CASE
+            WHEN NOT ABS("departures_this_hour") <= 3.4028234663852886e38
+            THEN 'departures_this_hour'
+          END, CASE WHEN NOT ABS("plane_age") <= 3.4028234663852886e38 THEN 'plane_age' END, CASE WHEN NOT ABS("seats") <= 3.4028234663852886e38 THEN 'seats' END, CASE WHEN NOT ABS("temperature") <= 3.4028234663852886e38 THEN 'temperature' END, CASE WHEN NOT ABS("dew_point") <= 3.4028234663852886e38 THEN 'dew_point' END, CASE WHEN NOT ABS("humidity") <= 3.4028234663852886e38 THEN 'humidity' END, CASE WHEN NOT ABS("wind_speed") <= 3.4028234663852886e38 THEN 'wind_speed' END, CASE WHEN NOT ABS("wind_gust") <= 3.4028234663852886e38 THEN 'wind_gust' END, CASE
+            WHEN NOT ABS("precipitation") <= 3.4028234663852886e38
+            THEN 'precipitation'
+          END, CASE WHEN NOT ABS("pressure") <= 3.4028234663852886e38 THEN 'pressure' END, CASE WHEN NOT ABS("visibility") <= 3.4028234663852886e38 THEN 'visibility' END],
+          ','
+        ),
+        ''
+      ) AS VARCHAR)
+    ) AS "quarantine_reason"
+  FROM (
+    SELECT
+      "flight_id",
+      "partition_date",
+      CAST("departure_hour" AS DOUBLE) AS "departure_hour",
+      CAST("weekday" AS DOUBLE) AS "weekday",
+      CAST("distance" AS DOUBLE) AS "distance",
+      CAST("scheduled_minutes" AS DOUBLE) AS "scheduled_minutes",
+      CAST("departures_this_hour" AS DOUBLE) AS "departures_this_hour",
+      CAST("plane_age" AS DOUBLE) AS "plane_age",
+      CAST("seats" AS DOUBLE) AS "seats",
+      CAST("temperature" AS DOUBLE) AS "temperature",
+      CAST("dew_point" AS DOUBLE) AS "dew_point",
+      CAST("humidity" AS DOUBLE) AS "humidity",
+      CAST("wind_speed" AS DOUBLE) AS "wind_speed",
+      CAST("wind_gust" AS DOUBLE) AS "wind_gust",
+      CAST("precipitation" AS DOUBLE) AS "precipitation",
+      CAST("pressure" AS DOUBLE) AS "pressure",
+      CAST("visibility" AS DOUBLE) AS "visibility",
+      CAST("carrier" AS VARCHAR) AS "carrier",
+      CAST("origin" AS VARCHAR) AS "origin",
+      CAST("dest" AS VARCHAR) AS "dest"
+    FROM (
+      WITH "observations" AS (
+        SELECT
+          "origin",
+          "observed_hour",
+          MAX("temperature") AS "temperature",
+          MAX("dew_point") AS "dew_point",
+          MAX("humidity") AS "humidity",
+          MAX("wind_speed") AS "wind_speed",
+          MAX("wind_gust") AS "wind_gust",
+          MAX("precipitation") AS "precipitation",
+          MAX("pressure") AS "pressure",
+          MAX("visibility") AS "visibility"
+        FROM "awsdatacatalog"."source"."weather" AS "weather"
+        WHERE
+          "partition_date" BETWEEN CAST(CAST(? AS DATE) - INTERVAL '1' DAY AS DATE) AND CAST(? AS DATE)
+        GROUP BY
+          "origin",
+          "observed_hour"
+      ), "fleet" AS (
+        SELECT
+          "tailnum",
+          MAX("built_year") AS "built_year",
+          MAX("seats") AS "seats"
+        FROM "awsdatacatalog"."source"."planes" AS "planes"
+        GROUP BY
+          "tailnum"
+      )
+      SELECT
+        "flights"."flight_id",
+        "flights"."partition_date",
+        FLOOR(CAST("flights"."scheduled_departure_minute" AS DOUBLE) / 60) AS "departure_hour",
+        DATE_DIFF('DAY', CAST('1970-01-05' AS DATE), "flights"."partition_date") % 7 AS "weekday",
+        "flights"."distance",
+        (
+          "flights"."scheduled_arrival_minute" - "flights"."scheduled_departure_minute" + 1440
+        ) % 1440 AS "scheduled_minutes",
+        COUNT(*) OVER (
+          PARTITION BY "flights"."partition_date", "flights"."origin", DATE_TRUNC('HOUR', "flights"."scheduled_departure")
+        ) AS "departures_this_hour",
+        EXTRACT(YEAR FROM "flights"."partition_date") - "fleet"."built_year" AS "plane_age",
+        "fleet"."seats",
+        "observations"."temperature",
+        "observations"."dew_point",
+        "observations"."humidity",
+        "observations"."wind_speed",
+        "observations"."wind_gust",
+        "observations"."precipitation",
+        "observations"."pressure",
+        "observations"."visibility",
+        "flights"."carrier",
+        "flights"."origin",
+        "flights"."dest"
+      FROM (
+        SELECT
+          "partition_date",
+          "flight_id",
+          "carrier",
+          "flight_number",
+          "tailnum",
+          "origin",
+          "dest",
+          "distance",
+          "scheduled_departure",
+          "scheduled_departure_minute",
+          "scheduled_arrival_minute"
+        FROM "awsdatacatalog"."source"."flights" AS "flights"
+        WHERE
+          (
+            NOT "scheduled_departure" IS NULL
+          )
+          AND (
+            "scheduled_departure_minute" BETWEEN 0 AND 1439
+          )
+          AND (
+            "origin" IN ('EWR', 'JFK', 'LGA')
+          )
+          AND (
+            "distance" > 0 AND "distance" < 20000
+          )
+          AND (
+            "flight_number" BETWEEN 1 AND 9999
+          )
+          AND (
+            NOT "flight_id" IS NULL
+          )
+      ) AS "flights"
+      LEFT JOIN "fleet"
+        ON "fleet"."tailnum" = "flights"."tailnum"
+      LEFT JOIN "observations"
+        ON "observations"."origin" = "flights"."origin"
+        AND "observations"."observed_hour" = DATE_TRUNC('HOUR', "flights"."scheduled_departure") - INTERVAL '1' HOUR
+      WHERE
+        "flights"."partition_date" BETWEEN CAST(? AS DATE) AND CAST(? AS DATE)
+    ) AS "authored"
+    WHERE
+      "partition_date" BETWEEN CAST(? AS DATE) AND CAST(? AS DATE)
+  ) AS "typed"
+) AS "judged"
+WHERE
+  NOT "quarantine_reason" IS NULL
+UNION ALL
+SELECT
+  "flight_id",
+  "partition_date",
+  "reason"
+FROM (
+  SELECT
+    "partition_date",
+    "flight_id",
+    "carrier",
+    "flight_number",
+    "tailnum",
+    "origin",
+    "dest",
+    "distance",
+    "scheduled_departure",
+    "scheduled_departure_minute",
+    "scheduled_arrival_minute",
+    "reason"
+  FROM (
+    SELECT
+      "partition_date",
+      "flight_id",
+      "carrier",
+      "flight_number",
+      "tailnum",
+      "origin",
+      "dest",
+      "distance",
+      "scheduled_departure",
+      "scheduled_departure_minute",
+      "scheduled_arrival_minute",
+      NULLIF(
+        ARRAY_JOIN(
+          ARRAY[CASE WHEN NOT "scheduled_departure" IS NULL THEN NULL ELSE 'departure_is_known' END, CASE
+            WHEN "scheduled_departure_minute" BETWEEN 0 AND 1439
+            THEN NULL
+            ELSE 'departure_minute_is_possible'
+          END, CASE WHEN "origin" IN ('EWR', 'JFK', 'LGA') THEN NULL ELSE 'origin_is_ours' END, CASE
+            WHEN "distance" > 0 AND "distance" < 20000
+            THEN NULL
+            ELSE 'distance_is_possible'
+          END, CASE
+            WHEN "flight_number" BETWEEN 1 AND 9999
+            THEN NULL
+            ELSE 'flight_number_is_possible'
+          END, CASE WHEN NOT "flight_id" IS NULL THEN NULL ELSE 'key_is_known' END],
+          ','
+        ),
+        ''
+      ) AS "reason"
+    FROM "awsdatacatalog"."source"."flights" AS "flights"
+    WHERE
+      "partition_date" BETWEEN CAST(? AS DATE) AND CAST(? AS DATE)
+  ) AS "judged"
+  WHERE
+    NOT "reason" IS NULL
+) AS "rejected"

@@ -1,0 +1,239 @@
+-- binds first_partition, last_partition, first_partition, last_partition, first_partition, last_partition, first_partition, last_partition, first_partition, last_partition
+SELECT
+  "accepted"."flight_id",
+  "accepted"."partition_date",
+  "accepted"."departure_hour",
+  "accepted"."weekday",
+  "accepted"."distance",
+  "accepted"."scheduled_minutes",
+  "accepted"."departures_this_hour",
+  "accepted"."plane_age",
+  "accepted"."seats",
+  "accepted"."temperature",
+  "accepted"."dew_point",
+  "accepted"."humidity",
+  "accepted"."wind_speed",
+  "accepted"."wind_gust",
+  "accepted"."precipitation",
+  "accepted"."pressure",
+  "accepted"."visibility",
+  "accepted"."carrier",
+  "accepted"."origin",
+  "accepted"."dest",
+  "known"."label"
+FROM (
+  SELECT
+    "flight_id",
+    "partition_date",
+    "departure_hour",
+    "weekday",
+    "distance",
+    "scheduled_minutes",
+    "departures_this_hour",
+    "plane_age",
+    "seats",
+    "temperature",
+    "dew_point",
+    "humidity",
+    "wind_speed",
+    "wind_gust",
+    "precipitation",
+    "pressure",
+    "visibility",
+    "carrier",
+    "origin",
+    "dest"
+  FROM (
+    SELECT
+      "flight_id",
+      "partition_date",
+      "departure_hour",
+      "weekday",
+      "distance",
+      "scheduled_minutes",
+      "departures_this_hour",
+      "plane_age",
+      "seats",
+      "temperature",
+      "dew_point",
+      "humidity",
+      "wind_speed",
+      "wind_gust",
+      "precipitation",
+      "pressure",
+      "visibility",
+      "carrier",
+      "origin",
+      "dest",
+      CONCAT(
+        CAST('not_finite: ' AS VARCHAR),
+        CAST(NULLIF(
+          ARRAY_JOIN(
+            ARRAY[CASE
+              WHEN NOT ABS("departure_hour") <= 3.4028234663852886e38
+              THEN 'departure_hour'
+            END, CASE WHEN NOT ABS("weekday") <= 3.4028234663852886e38 THEN 'weekday' END, CASE WHEN NOT ABS("distance") <= 3.4028234663852886e38 THEN 'distance' END, CASE
+              WHEN NOT ABS("scheduled_minutes") <= 3.4028234663852886e38
+              THEN 'scheduled_minutes'
+            END, CASE
+              WHEN NOT ABS("departures_this_hour") <= 3.4028234663852886e38
+              THEN 'departures_this_hour'
+            END, CASE WHEN NOT ABS("plane_age") <= 3.4028234663852886e38 THEN 'plane_age' END, CASE WHEN NOT ABS("seats") <= 3.4028234663852886e38 THEN 'seats' END, CASE WHEN NOT ABS("temperature") <= 3.4028234663852886e38 THEN 'temperature' END, CASE WHEN NOT ABS("dew_point") <= 3.4028234663852886e38 THEN 'dew_point' END, CASE WHEN NOT ABS("humidity") <= 3.4028234663852886e38 THEN 'humidity' END, CASE WHEN NOT ABS("wind_speed") <= 3.4028234663852886e38 THEN 'wind_speed' END, CASE WHEN NOT ABS("wind_gust") <= 3.4028234663852886e38 THEN 'wind_gust' END, CASE
+              WHEN NOT ABS("precipitation") <= 3.4028234663852886e38
+              THEN 'precipitation'
+            END, CASE WHEN NOT ABS("pressure") <= 3.4028234663852886e38 THEN 'pressure' END, CASE WHEN NOT ABS("visibility") <= 3.4028234663852886e38 THEN 'visibility' END],
+            ','
+          ),
+          ''
+        ) AS VARCHAR)
+      ) AS "quarantine_reason"
+    FROM (
+      SELECT
+        "flight_id",
+        "partition_date",
+        CAST("departure_hour" AS DOUBLE) AS "departure_hour",
+        CAST("weekday" AS DOUBLE) AS "weekday",
+        CAST("distance" AS DOUBLE) AS "distance",
+        CAST("scheduled_minutes" AS DOUBLE) AS "scheduled_minutes",
+        CAST("departures_this_hour" AS DOUBLE) AS "departures_this_hour",
+        CAST("plane_age" AS DOUBLE) AS "plane_age",
+        CAST("seats" AS DOUBLE) AS "seats",
+        CAST("temperature" AS DOUBLE) AS "temperature",
+        CAST("dew_point" AS DOUBLE) AS "dew_point",
+        CAST("humidity" AS DOUBLE) AS "humidity",
+        CAST("wind_speed" AS DOUBLE) AS "wind_speed",
+        CAST("wind_gust" AS DOUBLE) AS "wind_gust",
+        CAST("precipitation" AS DOUBLE) AS "precipitation",
+        CAST("pressure" AS DOUBLE) AS "pressure",
+        CAST("visibility" AS DOUBLE) AS "visibility",
+        CAST("carrier" AS VARCHAR) AS "carrier",
+        CAST("origin" AS VARCHAR) AS "origin",
+        CAST("dest" AS VARCHAR) AS "dest"
+      FROM (
+        WITH "observations" AS (
+          SELECT
+            "origin",
+            "observed_hour",
+            MAX("temperature") AS "temperature",
+            MAX("dew_point") AS "dew_point",
+            MAX("humidity") AS "humidity",
+            MAX("wind_speed") AS "wind_speed",
+            MAX("wind_gust") AS "wind_gust",
+            MAX("precipitation") AS "precipitation",
+            MAX("pressure") AS "pressure",
+            MAX("visibility") AS "visibility"
+          FROM "awsdatacatalog"."source"."weather" AS "weather"
+          WHERE
+            "partition_date" BETWEEN CAST(CAST(? AS DATE) - INTERVAL '1' DAY AS DATE) AND CAST(? AS DATE)
+          GROUP BY
+            "origin",
+            "observed_hour"
+        ), "fleet" AS (
+          SELECT
+            "tailnum",
+            MAX("built_year") AS "built_year",
+            MAX("seats") AS "seats"
+          FROM "awsdatacatalog"."source"."planes" AS "planes"
+          GROUP BY
+            "tailnum"
+        )
+        SELECT
+          "flights"."flight_id",
+          "flights"."partition_date",
+          FLOOR(CAST("flights"."scheduled_departure_minute" AS DOUBLE) / 60) AS "departure_hour",
+          DATE_DIFF('DAY', CAST('1970-01-05' AS DATE), "flights"."partition_date") % 7 AS "weekday",
+          "flights"."distance",
+          (
+            "flights"."scheduled_arrival_minute" - "flights"."scheduled_departure_minute" + 1440
+          ) % 1440 AS "scheduled_minutes",
+          COUNT(*) OVER (
+            PARTITION BY "flights"."partition_date", "flights"."origin", DATE_TRUNC('HOUR', "flights"."scheduled_departure")
+          ) AS "departures_this_hour",
+          EXTRACT(YEAR FROM "flights"."partition_date") - "fleet"."built_year" AS "plane_age",
+          "fleet"."seats",
+          "observations"."temperature",
+          "observations"."dew_point",
+          "observations"."humidity",
+          "observations"."wind_speed",
+          "observations"."wind_gust",
+          "observations"."precipitation",
+          "observations"."pressure",
+          "observations"."visibility",
+          "flights"."carrier",
+          "flights"."origin",
+          "flights"."dest"
+        FROM (
+          SELECT
+            "partition_date",
+            "flight_id",
+            "carrier",
+            "flight_number",
+            "tailnum",
+            "origin",
+            "dest",
+            "distance",
+            "scheduled_departure",
+            "scheduled_departure_minute",
+            "scheduled_arrival_minute"
+          FROM "awsdatacatalog"."source"."flights" AS "flights"
+          WHERE
+            (
+              NOT "scheduled_departure" IS NULL
+            )
+            AND (
+              "scheduled_departure_minute" BETWEEN 0 AND 1439
+            )
+            AND (
+              "origin" IN ('EWR', 'JFK', 'LGA')
+            )
+            AND (
+              "distance" > 0 AND "distance" < 20000
+            )
+            AND (
+              "flight_number" BETWEEN 1 AND 9999
+            )
+            AND (
+              NOT "flight_id" IS NULL
+            )
+        ) AS "flights"
+        LEFT JOIN "fleet"
+          ON "fleet"."tailnum" = "flights"."tailnum"
+        LEFT JOIN "observations"
+          ON "observations"."origin" = "flights"."origin"
+          AND "observations"."observed_hour" = DATE_TRUNC('HOUR', "flights"."scheduled_departure") - INTERVAL '1' HOUR
+        WHERE
+          "flights"."partition_date" BETWEEN CAST(? AS DATE) AND CAST(? AS DATE)
+      ) AS "authored"
+      WHERE
+        "partition_date" BETWEEN CAST(? AS DATE) AND CAST(? AS DATE)
+    ) AS "typed"
+  ) AS "judged"
+  WHERE
+    "quarantine_reason" IS NULL
+) AS "accepted"
+INNER JOIN (
+  SELECT
+    "flight_id",
+    "partition_date",
+    CAST("label" AS INTEGER) AS "label"
+  FROM (
+    SELECT
+      "flight_id",
+      "partition_date",
+      MAX(CASE WHEN "arrival_delay" IS NULL OR "arrival_delay" > 15 THEN 1 ELSE 0 END) AS "label"
+    FROM "awsdatacatalog"."source"."flight_outcomes" AS "flight_outcomes"
+    WHERE
+      "partition_date" BETWEEN CAST(? AS DATE) AND CAST(? AS DATE)
+    GROUP BY
+      "flight_id",
+      "partition_date"
+  ) AS "authored"
+  WHERE
+    NOT "label" IS NULL
+    AND "partition_date" BETWEEN CAST(? AS DATE) AND CAST(? AS DATE)
+) AS "known"
+  ON "known"."flight_id" = "accepted"."flight_id"
+  AND "known"."partition_date" = "accepted"."partition_date"
+ORDER BY
+  "accepted"."partition_date",
+  "accepted"."flight_id"

@@ -1,0 +1,75 @@
+"""The ledger: one record per key, whole or not there, in the order in which it was written."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from include import ledger
+
+
+def test_a_key_is_written_once(lake: Path) -> None:
+    assert ledger.append("publication", "flights", "2013-04-01.v1", {"rows": 1})
+    assert not ledger.append("publication", "flights", "2013-04-01.v1", {"rows": 2})
+    (record,) = ledger.read("publication", "flights")
+    assert record.body == {"rows": 1} and record.key == "2013-04-01.v1"
+
+
+def test_records_come_in_the_order_of_writing(lake: Path) -> None:
+    for key in ("b", "a", "c"):
+        ledger.append("promotion", "flights", key, {})
+    assert [record.key for record in ledger.read("promotion", "flights")] == ["b", "a", "c"]
+    assert [record.key for record in ledger.read("promotion", "flights", prefix="a")] == ["a"]
+    assert ledger.read("promotion", "other") == []
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "a\nb", "a b", "x" * 200, "a..b"])
+def test_a_name_cannot_leave_its_folder(lake: Path, name: str) -> None:
+    with pytest.raises(ledger.InvalidRecord, match="ledger key"):
+        ledger.append("publication", "flights", name, {})
+    assert not list(lake.rglob("*.json"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), object()])
+def test_what_is_not_json_is_refused(lake: Path, value: object) -> None:
+    with pytest.raises(ledger.InvalidRecord, match="not plain JSON"):
+        ledger.append("verdict", "flights", "x", {"auc": value})
+    assert ledger.read("verdict", "flights") == []
+
+
+def test_a_damaged_record_is_not_taken_for_none(lake: Path) -> None:
+    ledger.append("verdict", "flights", "x", {})
+    (file,) = lake.rglob("x.json")
+    file.write_text(file.read_text()[:20])
+    with pytest.raises(ledger.InvalidRecord, match=r"x\.json: damaged"):
+        ledger.read("verdict", "flights")
+
+
+def _append(number: int) -> bool:
+    return ledger.append("promotion", "flights", "the-one", {"writer": number})
+
+
+def test_of_many_writers_one_wins(lake: Path) -> None:
+    with multiprocessing.get_context("fork").Pool(8) as pool:
+        assert sum(pool.map(_append, range(40), chunksize=1)) == 1
+    assert len(ledger.read("promotion", "flights")) == 1
+
+
+def test_a_writer_killed_anywhere_leaves_no_half_record(lake: Path) -> None:
+    script = "from include import ledger\nfor i in range(10**6): ledger.append('verdict', 'flights', f'{i:08}', {'text': 'x' * 5000})"
+    writer = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "AILERON_LAKE": str(lake)})
+    folder = lake / "ledger" / "verdict" / "flights"
+    while not folder.is_dir() or len(list(folder.glob("*.json"))) < 20:
+        assert writer.poll() is None
+        time.sleep(0.05)
+    writer.send_signal(signal.SIGKILL)
+    writer.wait()
+    records = ledger.read("verdict", "flights")
+    assert len(records) >= 20 and all(len(record.body["text"]) == 5000 for record in records)
