@@ -17,3 +17,13 @@ $(INSTALLED): requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
 	@touch $@
+
+.PHONY: demo up clean
+demo: $(INSTALLED) ## One week of real flights: landed, trained on, predicted, judged. Minutes, on this machine only
+	$(BIN)/python -m demo run
+
+up: $(INSTALLED) ## The same Airflow to look around in, until Ctrl-C
+	$(BIN)/python -m demo up
+
+clean: $(INSTALLED) ## Removes .local: what `make demo` and `make up` left behind
+	$(BIN)/python -m demo clean

@@ -29,9 +29,8 @@ for model in load_models():
     with DAG(
         schedule=DAILY,
         max_active_runs=model.prediction.max_active_runs,
-        params=prediction_form(),
         **dag_arguments(model, "predict", __doc__),
-    ):
+    ) as dag:
         resolved = resolve_partition(model.name)
         run = resolved["run"]
         await_source = platform.await_source(model)
@@ -51,3 +50,5 @@ for model in load_models():
         TriggerDagRunOperator.partial(
             task_id="start_range_runs", trigger_dag_id=f"predict_{model.name}", skip_when_already_exists=True
         ).expand_kwargs(list_range(resolved["range_runs"]))
+        # Last: a task is given a copy of the params that its DAG has by then, and serialising them costs more than all else.
+        dag.params = prediction_form()

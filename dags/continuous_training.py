@@ -28,9 +28,8 @@ for model in load_models():
     with DAG(
         schedule=CronTriggerTimetable(model.training.schedule, timezone="UTC") if model.training.schedule else None,
         max_active_runs=1,
-        params=training_form(),
         **dag_arguments(model, "train", __doc__),
-    ):
+    ) as dag:
         run = resolve_window(model)
         snapshot = platform.snapshot_training_set(model, run)
         challenger = platform.train(model, run, snapshot)
@@ -38,3 +37,5 @@ for model in load_models():
         verdict = gate(model, run, challenger, evaluation)
         version = register(model, run, challenger, evaluation, verdict)
         promote(model, run, version, verdict)
+        # Last: a task is given a copy of the params that its DAG has by then, and serialising them costs more than all else.
+        dag.params = training_form()

@@ -58,7 +58,7 @@ def run() -> None:
     lake = root / "lake"
     landed = simulator.land(lake, LANDED_FROM, PREDICTED[-1])
     known = simulator.land_outcomes(lake, LANDED_FROM, TRAINED_AS_OF - timedelta(days=1))
-    screen.say("Landed " + ", ".join(f"{count:,} {name}" for name, count in (landed | known).items()))
+    screen.say("Landed rows: " + ", ".join(f"{name} {count:,}" for name, count in (landed | known).items()))
 
     with running_airflow(root, port=_port(), extra=_only_the_demos_own(lake), say=screen.say) as airflow:
         train, predict = f"train_{MODEL}", f"predict_{MODEL}"
@@ -87,11 +87,15 @@ def run() -> None:
     if [row[0] for row in rows] != [str(day) for day in PREDICTED]:
         raise RunFailed("not every partition is published")
     predictions = _shown(lake / "predictions" / MODEL)
-    print(f"Predictions: {predictions}, one file per partition. To look at them:\n")
-    print(
-        f"""  {_shown(sys.executable)} -c "import duckdb; print(duckdb.sql(\"FROM '{predictions}/*/*.parquet' ORDER BY score DESC LIMIT 10\"))"\n"""
-    )
+    look = f"import duckdb; print(duckdb.sql(\\\"FROM '{predictions}/*/*.parquet' ORDER BY score DESC LIMIT 10\\\"))"
+    print(f'Predictions: {predictions}, one file per partition. To look at them:\n\n  {_shown(sys.executable)} -c "{look}"\n')
     screen.say("Done; everything is stopped")
+
+
+def clean() -> None:
+    """Back to a fresh clone, but for the environment."""
+    wipe(LOCAL / "demo")
+    wipe(LOCAL)
 
 
 def _only_the_demos_own(lake: Path) -> dict[str, str]:
@@ -101,6 +105,8 @@ def _only_the_demos_own(lake: Path) -> dict[str, str]:
 
 def _port() -> int | None:
     asked = os.environ.get("AILERON_PORT")
+    if asked and not asked.isdecimal():
+        raise StackFailed(f"AILERON_PORT={asked} is not the number of a port")
     return int(asked) if asked else None
 
 
@@ -112,10 +118,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["run", "up"])
+    parser.add_argument("what", choices=["run", "up", "clean"])
     asked = parser.parse_args()
     try:
-        {"run": run, "up": up}[asked.what]()
+        {"run": run, "up": up, "clean": clean}[asked.what]()
     except (RunFailed, StackFailed, PostgresFailed, RequestRefused) as error:
         sys.exit(f"\nFAILED: {error}")
     except KeyboardInterrupt:

@@ -5,7 +5,10 @@ It holds Airflow's metadata. SQLite, Airflow's default, locks up as soon as a ba
 
 from __future__ import annotations
 
+import hashlib
 import os
+import pwd
+import re
 import shutil
 import subprocess
 import tempfile
@@ -42,6 +45,10 @@ def running_postgres(folder: Path) -> Generator[str]:
     if not (folder / "data").exists():
         _create(folder)
     sockets = _socket_folder(folder)
+    if sockets != folder:
+        sockets.mkdir(mode=0o700)  # not one that somebody else made
+        if os.geteuid() == 0:
+            shutil.chown(sockets, "nobody")
     options = (
         f"-c listen_addresses= -c unix_socket_directories={sockets} -c unix_socket_permissions=0700 -c synchronous_commit=off"
     )
@@ -50,62 +57,60 @@ def running_postgres(folder: Path) -> Generator[str]:
         yield f"postgresql://postgres@/postgres?host={sockets}"
     finally:
         stop_postgres(folder)
-        if sockets != folder:
-            shutil.rmtree(sockets, ignore_errors=True)
 
 
 def stop_postgres(folder: Path) -> None:
     """Stops the server of this folder, if one runs: ours, or what a killed run left behind."""
-    lock = folder.resolve() / "data" / "postmaster.pid"
+    folder = folder.resolve()
+    data = folder / "data"
+    process = _server(data)
+    if process is None:
+        # The number in there may by now be that of another process, and a server would not start beside it.
+        (data / "postmaster.pid").unlink(missing_ok=True)
+    elif not (_stopped(folder, "fast") or _stopped(folder, "immediate")):
+        process.kill()
+    if _socket_folder(folder) != folder:
+        shutil.rmtree(_socket_folder(folder), ignore_errors=True)
+
+
+def _server(data: Path) -> psutil.Process | None:
     try:
-        process = psutil.Process(int(lock.read_text().split()[0]))
-        ours = "postgres" in process.name() and str(lock.parent) in process.cmdline()
-    except (FileNotFoundError, psutil.NoSuchProcess):
-        ours = False
-    if not ours:
-        lock.unlink(missing_ok=True)  # the number may by now be that of another process, and the server would not start
-        return
-    for mode in ("fast", "immediate"):
-        try:
-            _run(folder, "pg_ctl", "stop", "-w", "-t", "10", "-m", mode, "-D", str(lock.parent))
-            return
-        except PostgresFailed:
-            continue
-    process.kill()
+        process = psutil.Process(int((data / "postmaster.pid").read_text().split()[0]))
+        return process if "postgres" in process.name() and str(data) in process.cmdline() else None
+    except (FileNotFoundError, ValueError, IndexError, psutil.Error):
+        return None
+
+
+def _stopped(folder: Path, mode: str) -> bool:
+    try:
+        _run(folder, "pg_ctl", "stop", "-w", "-t", "10", "-m", mode, "-D", str(folder / "data"))
+    except PostgresFailed:
+        return False
+    return True
 
 
 def _create(folder: Path) -> None:
     """Under another name first: a half created database is never taken for a whole one."""
     unfinished = folder / "data.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
-    _run(
-        folder,
-        "initdb",
-        "-D",
-        str(unfinished),
-        "-U",
-        "postgres",
-        "--auth=trust",
-        "--encoding=UTF8",
-        "--locale=C",
-        "--no-instructions",
-    )
+    options = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-instructions"]
+    _run(folder, "initdb", "-D", str(unfinished), *options)
     unfinished.rename(folder / "data")
 
 
 def _socket_folder(folder: Path) -> Path:
-    if len(os.fsencode(folder)) + len("/.s.PGSQL.5432") <= SOCKET_PATH_LIMIT and " " not in str(folder):
+    """The folder itself or, where its path is too long for a socket or no part of a URI, one in /tmp that is named by it."""
+    if re.fullmatch(rf"[A-Za-z0-9/_.-]{{1,{SOCKET_PATH_LIMIT - len('/.s.PGSQL.5432')}}}", str(folder)):
         return folder
-    short = Path(tempfile.mkdtemp(prefix="aileron-", dir="/tmp"))
-    if os.geteuid() == 0:
-        shutil.chown(short, "nobody")
-    return short
+    return Path("/tmp") / f"aileron-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}"
 
 
 def _run(folder: Path, program: str, *arguments: str) -> None:
     # A server inherits what pg_ctl was given: a pipe would never reach its end, so its words go to a file. And a session of
     # its own: Ctrl-C in the terminal is for us, who then stop the server in good order.
-    as_nobody: dict[str, Any] = {"user": "nobody", "extra_groups": []} if os.geteuid() == 0 else {}
+    as_nobody: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        as_nobody = {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []}
     with tempfile.TemporaryFile() as output:
         done = subprocess.run(
             [BINARIES / program, *arguments],

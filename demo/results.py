@@ -13,10 +13,11 @@ QUERY = """
                body.model_version
         FROM read_json($ledger) QUALIFY row_number() OVER (PARTITION BY body.partition ORDER BY body.version DESC) = 1
     ),
+    prediction AS (FROM read_parquet($predictions, hive_partitioning = true, hive_types = {'partition_date': DATE})),
+    outcome AS (FROM read_parquet($outcomes, hive_partitioning = true, hive_types = {'partition_date': DATE})),
     judged AS (
         SELECT partition_date, score, coalesce(arrival_delay > 15, true) AS late
-        FROM read_parquet($predictions, hive_partitioning = true, hive_types = {'partition_date': DATE})
-        JOIN read_parquet($outcomes, hive_partitioning = true, hive_types = {'partition_date': DATE}) USING (flight_id, partition_date)
+        FROM prediction JOIN outcome USING (flight_id, partition_date)
     ),
     ranked AS (
         SELECT partition_date, late, rank() OVER (PARTITION BY partition_date ORDER BY score)

@@ -119,7 +119,7 @@ def _start(stack: ExitStack, root: Path, dags: Path, port: int, extra: dict[str,
         _stop_leftovers(root)
         (home / "logs").mkdir(parents=True, exist_ok=True)
         database = stack.enter_context(running_postgres(root / "postgres"))
-        mail_port = stack.enter_context(_catching_mail(mail))
+        mail_port = stack.enter_context(catching_mail(mail))
     password = _secret(home / "passwords.json", USER, 12)
     environment = _environment(root, dags, database, port, mail_port) | extra
     _write_private(root / "airflow.env", _exports(environment))
@@ -382,7 +382,7 @@ def _only_one(root: Path) -> Generator[None]:
 
 
 @contextmanager
-def _catching_mail(folder: Path) -> Generator[int]:
+def catching_mail(folder: Path) -> Generator[int]:
     """A mail server that keeps every message as a file of `folder` and sends none on. Yields its port."""
     from aiosmtpd.controller import Controller
 

@@ -267,7 +267,8 @@ def _todo(reason: str, exception: Any, task: str) -> str:
         return f"See in the run which task cannot start and why, mend the cause, {again}"
     return (
         "Look at the end of the log, and at the memory of the worker at that time. If it ran out, give the worker more or run "
-        f"less at once, {again} If somebody marked the task as failed, there is nothing to mend."
+        f"less at once, {again} If there is no log, the task never started: look at the scheduler and the API server. If "
+        "somebody marked it as failed, there is nothing to mend."
     )
 
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from include.core.files import replacing, write_json
 from include.core.postprocessing import Stamp, UnusableRows, postprocess, predictions_schema
-from include.jobs.process import main
+from include.jobs.process import InvalidSpec, main
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,11 @@ class PostprocessSpec:
 
 def run(spec: PostprocessSpec) -> None:
     """Stream the scores through `core.postprocessing`, batch by batch."""
-    scored_at = datetime.fromisoformat(spec.scored_at)
-    stamp = Stamp(spec.key, spec.threshold, spec.model_version, spec.run_id, scored_at, spec.git_revision)
+    try:
+        scored_at = datetime.fromisoformat(spec.scored_at)
+        stamp = Stamp(spec.key, spec.threshold, spec.model_version, spec.run_id, scored_at, spec.git_revision)
+    except ValueError as error:
+        raise InvalidSpec(str(error)) from None
     rows = positive = 0
     # pre_buffer would keep all that was read in memory.
     with pq.ParquetFile(spec.scores, pre_buffer=False) as file, replacing(Path(spec.output)) as temporary:

@@ -23,7 +23,7 @@ from include.registry.base import ALIASES, Alias, ModelVersion, RegistryUnavaila
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-LOCK_SECONDS = 60
+LOCK_SECONDS = 120
 ARTIFACT, MANIFEST, METRICS = "artifact", "manifest_sha256", "metrics"
 # Said before MLflow is imported. A task would rather fail and be retried by Airflow than wait here for minutes.
 ENVIRONMENT = {
@@ -118,7 +118,7 @@ class MlflowRegistry:
         except Exception as error:
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             raise RegistryUnavailable(
-                f"the registry {_shown(self.uri)} does not work ({reason}): check AILERON_REGISTRY and what is behind it, then retry"
+                f"the registry {_shown(self.uri)} does not work ({reason}): check AILERON_REGISTRY, then try again"
             ) from error
 
     def _version(self, client: MlflowClient, model: str, version: str) -> ModelVersion:
@@ -239,7 +239,7 @@ def _model_version(found: Any) -> ModelVersion:
     tags = found.tags
     if ARTIFACT not in tags or MANIFEST not in tags:
         raise UnknownVersion(
-            f"version {found.version} of {found.name} has no {MANIFEST}, so its files cannot be checked: register it through this code"
+            f"version {found.version} of {found.name} has no {MANIFEST}, so its files cannot be checked: register it from here"
         )
     return ModelVersion(found.name, str(found.version), tags[ARTIFACT], tags[MANIFEST], json.loads(tags.get(METRICS, "{}")))
 

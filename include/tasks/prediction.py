@@ -171,6 +171,7 @@ def _publish(
     dag_run: Any = None,
     outlet_events: Any = None,
 ) -> dict[str, Any]:
+    """Show the staged predictions to readers in one step, record it, and tell whoever listens. A dry run ends here, skipped."""
     if run["dry_run"]:
         raise AirflowSkipException(f"dry run: {audit['rows_scored']} rows scored and audited, nothing published")
     facts = {

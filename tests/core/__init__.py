@@ -1,0 +1,1 @@
+"""Tests of include/core: rules and formats, without Airflow."""

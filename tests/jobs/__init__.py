@@ -1,0 +1,1 @@
+"""Tests of include/jobs: each job as the process it is in production."""

@@ -1,0 +1,1 @@
+"""Tests of include/registry against real MLflow stores."""
