@@ -27,3 +27,51 @@ up: $(INSTALLED) ## The same Airflow to look around in, until Ctrl-C
 
 clean: $(INSTALLED) ## Removes .local: what `make demo` and `make up` left behind
 	$(BIN)/python -m demo clean
+
+.PHONY: test test-slow lint docs
+test: $(INSTALLED) ## All tests but the slow ones; ARGS='-k restore' for some
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: $(INSTALLED) ## The tests that start an Airflow of their own
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(INSTALLED) ## Style, types, who imports whom, models
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m include.cli check-models
+
+docs: $(INSTALLED) ## docs/dags.md from the DAGs
+	$(BIN)/python -m docs.generate
+
+.PHONY: new-model check-models model-schema restore
+new-model: $(INSTALLED) ## Scaffolds a model: NAME=churn
+	$(BIN)/python -m include.cli new-model "$(NAME)"
+
+check-models: $(INSTALLED) ## Is every model usable? Names file, key and reason if not
+	$(BIN)/python -m include.cli check-models
+
+model-schema: $(INSTALLED) ## The JSON Schema of model.yaml, for editors
+	$(BIN)/python -m include.cli model-schema
+
+restore: $(INSTALLED) ## Puts back what readers saw before: MODEL=flight_delays PARTITION=2013-04-01
+	$(BIN)/python -m include.cli restore "$(MODEL)" "$(PARTITION)"
+
+AIRFLOW_VERSION := $(shell sed -n 's/^apache-airflow==\([0-9.]*\).*/\1/p' requirements.txt)
+CONSTRAINTS ?= https://raw.githubusercontent.com/apache/airflow/constraints-$(AIRFLOW_VERSION)/constraints-3.12.txt
+
+.PHONY: lock compose-env compose-config
+lock: $(INSTALLED) ## requirements.lock from the requirements and Airflow's official constraints
+	@mkdir -p .local
+	case "$(CONSTRAINTS)" in https://*) curl -fsSL -o .local/official.txt "$(CONSTRAINTS)" ;; *) cp "$(CONSTRAINTS)" .local/official.txt ;; esac
+	# The official pins are those of Python 3.12; these packages have no such version for 3.11.
+	sed -E '/^(numpy|scipy|networkx|ipython|pandas-stubs)==/s/$$/ ; python_version >= "3.12"/' .local/official.txt > .local/constraints.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header \
+		-c .local/constraints.txt $(LOCK_ARGS) requirements-dev.txt -o requirements.lock
+
+compose-env: ## .env with fresh secrets for docker compose; one that is there is left alone
+	test -e .env || (umask 077 && $(PYTHON) -c 'import base64, os, re, sys; print(re.sub(r"(?m)^[A-Z_]+=$$", lambda empty: empty[0] + base64.urlsafe_b64encode(os.urandom(32)).decode(), sys.stdin.read()), end="")' < .env.example > .env.new && mv .env.new .env)
+
+compose-config: ## Is docker-compose.yaml, with .env, what Docker Compose accepts?
+	docker compose config --quiet

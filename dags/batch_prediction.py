@@ -31,8 +31,7 @@ for model in load_models():
         max_active_runs=model.prediction.max_active_runs,
         **dag_arguments(model, "predict", __doc__),
     ) as dag:
-        resolved = resolve_partition(model.name)
-        run = resolved["run"]
+        resolved, run, range_runs = resolve_partition(model)
         await_source = platform.await_source(model)
         version = choose_model(model, run)
         source = validate_source(model, run)
@@ -49,6 +48,6 @@ for model in load_models():
         # A run about a range only starts one run for each of its partitions.
         TriggerDagRunOperator.partial(
             task_id="start_range_runs", trigger_dag_id=f"predict_{model.name}", skip_when_already_exists=True
-        ).expand_kwargs(list_range(resolved["range_runs"]))
+        ).expand_kwargs(list_range(model, range_runs))
         # Last: a task is given a copy of the params that its DAG has by then, and serialising them costs more than all else.
         dag.params = prediction_form()

@@ -112,15 +112,17 @@ def _run(folder: Path, program: str, *arguments: str) -> None:
     if os.geteuid() == 0:
         as_nobody = {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []}
     with tempfile.TemporaryFile() as output:
-        done = subprocess.run(
-            [BINARIES / program, *arguments],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True, **as_nobody,
-        )  # fmt: skip
-        if done.returncode != 0:
+        try:
+            subprocess.run(
+                [BINARIES / program, *arguments],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True, check=True,
+                **as_nobody,
+            )  # fmt: skip
+        except (OSError, subprocess.CalledProcessError) as error:
             output.seek(0)
             log = folder / "log"
             words = output.read().decode(errors="replace") + (log.read_text(errors="replace")[-2000:] if log.is_file() else "")
-            raise PostgresFailed(f"{program} {arguments[0]} failed in {folder}:\n{words}")
+            raise PostgresFailed(f"{program} {arguments[0]} failed in {folder}: {error}\n{words}") from None
 
 
 def _give_to_nobody(folder: Path) -> None:

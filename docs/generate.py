@@ -40,7 +40,7 @@ def _section(dag: Any, model: str) -> str:
     file = Path(dag.fileloc)
     doc = (ast.get_docstring(ast.parse(file.read_text())) or "").strip()
     lines = [
-        re.sub(r"^### ", "## ", doc),
+        re.sub(r"^### ", "## ", re.sub(r"docs/(runbooks/(\w+)\.md)", r"[\2](\1)", doc)),
         "",
         f"**DAG** `{_generic(dag.dag_id, model)}`, from [dags/{file.name}](../dags/{file.name}); runs at once: "
         + ("as the model says (`prediction.max_active_runs`)" if dag.max_active_runs > 1 else "1"),

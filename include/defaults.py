@@ -6,6 +6,7 @@ from datetime import datetime, time, timedelta, timezone
 from typing import Any
 
 from airflow.sdk import CronPartitionTimetable, ExceptionRetryPolicy, Param, RetryAction, RetryRule, get_parsing_context
+from airflow.sdk.definitions.param import ParamsDict
 
 from include import partitions
 from include.config import ModelConfig, settings
@@ -55,32 +56,31 @@ def dag_arguments(model: ModelConfig, kind: str, doc: str, **arguments: Any) -> 
     }
 
 
-def prediction_form() -> dict[str, Param]:
+def prediction_form() -> ParamsDict:
     """What a person may choose. Thresholds, tables and names are not choices: they are in the model.yaml, under review."""
-    day = {"type": ["null", "string"], "format": "date"}
-    return {
-        "partition": Param(None, title="Partition", description="The day to predict, e.g. 2013-04-01", **day),
-        "last_partition": Param(None, title="Last partition", description="For a range: one run is started for each day up to this", **day),
-        "model_version": Param(
-            "champion",
-            title="Model version",
-            enum=["champion", "champion as of the partition"],
-            description="Today's champion, or the one that a run of that day would have used",
-        ),
-        "dry_run": Param(False, type="boolean", title="Dry run", description="Score and audit, but publish nothing"),
-    }
+    return ParamsDict(
+        {
+            "partition": _day("Partition", "The day to predict, e.g. 2013-04-01"),
+            "last_partition": _day("Last partition", "For a range: one run is started for each day up to this"),
+            "model_version": Param(
+                "champion",
+                title="Model version",
+                enum=["champion", "champion as of the partition"],
+                description="Today's champion, or the one that a run of that day would have used",
+            ),
+            "dry_run": Param(False, type="boolean", title="Dry run", description="Score and audit, but publish nothing"),
+        }
+    )
 
 
-def training_form() -> dict[str, Param]:
-    return {
-        "as_of": Param(
-            None,
-            type=["null", "string"],
-            format="date",
-            title="As of",
-            description="The day to learn as of: nothing that became known later is used. Empty: the day of the run",
-        )
-    }
+def training_form() -> ParamsDict:
+    return ParamsDict(
+        {"as_of": _day("As of", "The day to learn as of: nothing that became known later is used. Empty: the day of the run")}
+    )
+
+
+def _day(title: str, description: str) -> Param:
+    return Param(None, type=["null", "string"], format="date", title=title, description=description)
 
 
 def _doc(model: ModelConfig, kind: str, doc: str) -> str:

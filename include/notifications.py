@@ -131,7 +131,8 @@ def _write(context: Mapping[str, Any], run: Run, models: list[ModelConfig]) -> t
     reason = str(context.get("reason") or "")
     tries = _tries(ti)
     told = _clean(_said(exception)) if exception else _without_exception(reason, task)
-    headline = _one_line(told, 300)
+    # Our exceptions begin with what a mail says anyway, and a subject is short.
+    headline = _one_line(told, 300).removeprefix(f"{model.name} {partition}: " if model else "")
     tier = str(min(m.tier for m in models)) if models else "unknown"
     runbook = _runbook(dag, model)
     facts = {
@@ -152,7 +153,7 @@ def _write(context: Mapping[str, Any], run: Run, models: list[ModelConfig]) -> t
         "partition": partition,
         "task": task,
         "headline": headline,
-        "details": told if told.strip() != headline else "",
+        "details": "" if told.strip().endswith(headline) else told,
         "effect": _effect(kind, task, dag, partition),
         "done": _done(reason, exception, task, tries),
         "todo": _todo(reason, exception, task),
@@ -224,7 +225,7 @@ def _effect(kind: str, task: str, dag: Any, partition: str) -> str:
             "What was decided about the champion had been carried out before this failed.",
         ),
         "monitor": (f"Published predictions are not touched. For {partition or 'this run'} drift was not judged.",) * 3,
-        "arrivals": ("Data that lands is not noticed, and no run is started for it, until a run of this DAG succeeds.",) * 3,
+        "arrivals": ("Data that has landed may stay unpublished until a run of this DAG succeeds.",) * 3,
     }.get(kind, ("Not known here; the runbook says what depends on this DAG.",) * 3)
     if before == after:
         return before
@@ -287,7 +288,10 @@ def _table(checks: Any) -> dict[str, Any] | None:
     checks = list(checks)
     rows = [asdict(c) if is_dataclass(c) and not isinstance(c, type) else c for c in islice(checks, MAX_ROWS)]
     rows = [row for row in rows if isinstance(row, Mapping)]
-    columns = list(dict.fromkeys(column for row in rows for column in row))[:MAX_COLUMNS]
+    # That a failed check has failed need not be said in a column.
+    columns = list(dict.fromkeys(name for row in rows for name, value in row.items() if not isinstance(value, bool)))[
+        :MAX_COLUMNS
+    ]
     if not columns:
         return None
     cells = [[_cell(row.get(column)) for column in columns] for row in rows]

@@ -231,8 +231,11 @@ def run_suite(
             raise MissingParameter(f"{suite.name}: ${name} is {parameters.get(name, 'missing')}; the suite needs it as a limit")
     with _running, _opened(dataset) as (batch, columns):
         checks = contract_checks(contract, columns) if contract else []
+        broken = {check.column for check in checks if not check.success}
         asked = []
         for configuration in _filled_in(suite.expectations, parameters):
+            if broken & set(_columns(configuration["kwargs"])):
+                continue  # the contract has failed already, and says why
             try:
                 _known(configuration, columns)
                 asked.append(_expectation(configuration))

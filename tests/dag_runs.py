@@ -1,17 +1,30 @@
-"""Real runs of real DAGs, without a scheduler: `dag.test()` with what it cannot be told, the partition key and run type."""
+"""Real runs of real DAGs, without a scheduler: `dag.test()` with what it cannot be told, such as the partition key.
+
+`python -m tests.dag_runs '{"dag_id": ..., "conf": ...}'` is a run in a process of its own, in the environment it is given.
+"""
 
 from __future__ import annotations
 
-from datetime import timedelta
+import json
+import sys
+from collections.abc import Callable, Collection
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import airflow.models.dagrun as dagrun_module
 from airflow.dag_processing.dagbag import DagBag
 from airflow.models.dagrun import DagRun
+from airflow.models.taskinstance import clear_task_instances
+from airflow.utils.session import create_session
+from airflow.utils.state import DagRunState
 from airflow.utils.types import DagRunType
+from sqlalchemy import select
 
-from tests.conftest import ROOT
+ROOT = Path(__file__).resolve().parents[1]
+NO_RUNS = datetime(1900, 1, 1, tzinfo=timezone.utc)  # dag.test() clears all runs of the date it is given
+ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
 
 
 def load_dag(dag_id: str) -> Any:
@@ -22,25 +35,58 @@ def load_dag(dag_id: str) -> Any:
 
 
 def run_dag(
-    dag_id: str, partition: str | None = None, conf: dict[str, Any] | None = None, run_type: DagRunType | None = None, **kwargs: Any
+    dag_id: str,
+    partition: str | None = None,
+    conf: dict[str, Any] | None = None,
+    run_type: DagRunType = DagRunType.MANUAL,
+    run_id: str | None = None,
 ) -> DagRun:
     """Run a DAG to its end, as if it had been started for a partition. Look at `.state`: a failed run does not raise."""
-    create = dagrun_module.get_or_create_dagrun
 
-    def with_partition(**arguments: Any) -> DagRun:
-        run = create(**arguments)
-        run.partition_key = partition
-        run.run_type = run_type or run.run_type
-        arguments["session"].commit()
+    def create(**arguments: Any) -> DagRun:
+        dag = arguments.pop("dag")
+        own = {"logical_date": None, "data_interval": None, "partition_key": partition, "run_type": run_type}
+        own |= {"state": DagRunState.RUNNING, "run_id": run_id or arguments["run_id"]}
+        return dag.create_dagrun(**{**arguments, **own})
+
+    return _run(load_dag(dag_id), create, conf)
+
+
+def run_again(dag_id: str, run_id: str, tasks: Collection[str] = ()) -> DagRun:
+    """The same run once more, with the given tasks cleared; without any, those that have not succeeded."""
+    with create_session() as session:
+        instances = _run_of(dag_id, run_id, session).get_task_instances(session=session)
+        for instance in instances:
+            if str(instance.state) not in ENDED:
+                instance.state = "failed"  # as the scheduler finds when a process has gone
+        chosen = [ti for ti in instances if (ti.task_id in tasks if tasks else str(ti.state) not in ("success", "skipped"))]
+        clear_task_instances(chosen, session, dag_run_state=DagRunState.RUNNING)
+
+    def get(*, dag: Any, session: Any, **arguments: Any) -> DagRun:
+        run = _run_of(dag_id, run_id, session)
+        run.dag = dag
         return run
 
-    dag = load_dag(dag_id)
-    for task in dag.tasks:
-        task.retry_delay = timedelta(0)
-    with mock.patch.object(dagrun_module, "get_or_create_dagrun", with_partition):
-        return dag.test(logical_date=None, run_conf=conf, **kwargs)
+    return _run(load_dag(dag_id), get, None)
 
 
 def states(run: DagRun) -> dict[str, str]:
     """Task id → state."""
     return {ti.task_id: str(ti.state) for ti in run.get_task_instances()}
+
+
+def _run(dag: Any, run: Callable[..., DagRun], conf: dict[str, Any] | None) -> DagRun:
+    for task in dag.tasks:
+        task.retry_delay = timedelta(0)
+    with mock.patch.object(dagrun_module, "get_or_create_dagrun", run):
+        return dag.test(logical_date=NO_RUNS, run_conf=conf)
+
+
+def _run_of(dag_id: str, run_id: str, session: Any) -> DagRun:
+    return session.scalars(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)).one()
+
+
+if __name__ == "__main__":
+    asked = json.loads(sys.argv[1])
+    ended = run_again(**asked) if asked.pop("again", False) else run_dag(**asked)
+    print(f"run {ended.run_id} {ended.state}", flush=True)

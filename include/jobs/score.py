@@ -50,7 +50,7 @@ def run(spec: ScoreSpec) -> None:
     check_golden(artifact)
     key_type = _check_features(Path(spec.features), artifact, spec.key)
 
-    started = time.monotonic()
+    started, cpu_started = time.monotonic(), time.process_time()
     summary = Summary()
     progress = every_few_seconds(lambda: f"scored {summary.rows:,} rows, {_speed(summary.rows, started):,} rows/s")
     schema = pa.schema({spec.key: key_type, "partition_date": pa.date32(), "score": pa.float64()})
@@ -66,6 +66,7 @@ def run(spec: ScoreSpec) -> None:
         **summary.to_json(),
         "edges": artifact.manifest["score_reference"]["edges"],
         "seconds": seconds,
+        "cpu_seconds": time.process_time() - cpu_started,
         "rows_per_second": round(summary.rows / seconds),
         "golden": "ok",
         "manifest_sha256": artifact.manifest_sha256,

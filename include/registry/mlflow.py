@@ -116,10 +116,11 @@ class MlflowRegistry:
         except (RegistryUnavailable, UnknownVersion, ValueError):
             raise
         except Exception as error:
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            # Not chained: MLflow's own message has the whole address, and the address may have a password.
+            reason = f"{type(error).__name__}: {_shown(' '.join(str(error).split()))[:300]}"
             raise RegistryUnavailable(
                 f"the registry {_shown(self.uri)} does not work ({reason}): check AILERON_REGISTRY, then try again"
-            ) from error
+            ) from None
 
     def _version(self, client: MlflowClient, model: str, version: str) -> ModelVersion:
         from mlflow.exceptions import MlflowException
@@ -145,7 +146,7 @@ class MlflowRegistry:
         metrics: Mapping[str, float],
         parameters: Mapping[str, object],
     ) -> str:
-        """The id of the MLflow run of this training: the one that an attempt before left, or a new one."""
+        """The id of the MLflow run of this training: the one that an attempt before finished, or a new one."""
         from mlflow.entities import Metric, Param
 
         if client.get_experiment_by_name(model) is None:
@@ -154,17 +155,19 @@ class MlflowRegistry:
         experiment = client.get_experiment_by_name(model)
         if experiment is None:
             raise RegistryUnavailable(f"{_shown(self.uri)}: experiment {model} is gone again: call again")
-        found = client.search_runs([experiment.experiment_id], f"tags.{MANIFEST} = '{manifest_sha256}'", max_results=1)
+        for run in client.search_runs([experiment.experiment_id], f"tags.{MANIFEST} = '{manifest_sha256}'"):
+            if run.info.status == "FINISHED":
+                return run.info.run_id
+            client.set_terminated(run.info.run_id, "KILLED")
         tags = {MANIFEST: manifest_sha256, ARTIFACT: artifact}
-        run = found[0] if found else client.create_run(experiment.experiment_id, tags=tags, run_name=manifest_sha256[:12])
-        if run.info.status != "FINISHED":
-            now = int(time.time() * 1000)
-            client.log_batch(
-                run.info.run_id,
-                metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],
-                params=[Param(name, str(value)) for name, value in parameters.items()],
-            )
-            client.set_terminated(run.info.run_id)
+        run = client.create_run(experiment.experiment_id, tags=tags, run_name=manifest_sha256[:12])
+        now = int(time.time() * 1000)
+        client.log_batch(
+            run.info.run_id,
+            metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],
+            params=[Param(name, str(value)) for name, value in parameters.items()],
+        )
+        client.set_terminated(run.info.run_id)
         return run.info.run_id
 
     def _source(self, artifact: str, run: str) -> str:

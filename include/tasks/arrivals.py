@@ -63,5 +63,5 @@ def _running(ti: Any, dag_id: str, model: str, partition: str) -> str | None:
 
 @task
 def deliver_alerts() -> int:
-    """Send the alert mails that could not be sent before; how many were."""
-    return notifications.send_pending()
+    """Send the alert mails that could not be sent when they were written; how many still wait."""
+    return notifications.send_pending(seconds=300)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow.sdk import task
-from airflow.sdk.definitions.xcom_arg import XComArg
+from airflow.sdk.definitions.xcom_arg import PlainXComArg, XComArg
 from airflow.sdk.exceptions import AirflowSkipException
 
 from include import assets, ledger, partitions
@@ -20,6 +20,7 @@ from include.registry import registry
 from include.tasks import history
 from include.tasks.promotion import champion_as_of
 from include.tasks.validation import check_stage
+from include.validation import Report
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +32,30 @@ class NoChampion(ValueError):
 
 
 class AuditFailed(ValueError):
-    """Staged predictions must not be published."""
+    """Staged predictions must not be published. `checks` and `facts` are for the mail."""
+
+    def __init__(self, message: str, report: Report, version: str) -> None:
+        super().__init__(message)
+        self.checks = report.failed
+        self.facts = {"Model version": version, "Report": str(report.page)}
 
 
-@task.branch
-def resolve_partition(name: str, *, dag_run: Any = None, params: Any = None, ti: Any = None) -> str:
+class Resolved(NamedTuple):
+    """The first task, and what the others take from it."""
+
+    task: XComArg
+    run: XComArg
+    range_runs: XComArg
+
+
+def resolve_partition(model: ModelConfig) -> Resolved:
+    """The first task of a run. After it nothing reads what a caller has typed."""
+    resolved = task.branch(task_id="resolve_partition")(_resolve_partition)(model.name)
+    operator, _ = next(resolved.iter_references())
+    return Resolved(resolved, PlainXComArg(operator, "run"), PlainXComArg(operator, "range_runs"))
+
+
+def _resolve_partition(name: str, *, dag_run: Any = None, params: Any = None, ti: Any = None) -> str:
     """Which partition is this run about, and how is it to be scored? Refuses a run that is about none.
 
     A range becomes one run per partition, so that each can fail, be retried and be explained by itself.
@@ -70,9 +90,10 @@ def resolve_partition(name: str, *, dag_run: Any = None, params: Any = None, ti:
     return "await_source"
 
 
-@task
-def list_range(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+@model_task
+def list_range(model: ModelConfig, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The runs that a run about a range starts, one per partition."""
+    log.info("%s: %s", model.name, ", ".join(run["trigger_run_id"] for run in runs))
     return runs
 
 
@@ -141,7 +162,7 @@ def audit_predictions(
     report = check_stage(model, "predictions", run, {})
     found = [*problems(batch, limits, earlier), *(check.sentence for check in report.failed)]
     if found:
-        raise AuditFailed(f"{model.name} {run['partition']}: predictions not fit to publish: {'; '.join(found)}")
+        raise AuditFailed(f"{model.name} {run['partition']}: predictions not fit to publish: {'; '.join(found)}", report, version["version"])
     return {
         "rows_in": batch.rows_in,
         "rows_scored": batch.rows_scored,

@@ -50,7 +50,7 @@ def resolve_window(model: ModelConfig, *, dag_run: Any = None, params: Any = Non
 @model_task
 def gate(model: ModelConfig, run: dict[str, Any], challenger: dict[str, Any], evaluation: dict[str, Any]) -> dict[str, Any]:
     """PROMOTE, HOLD or REJECT, with the evidence; the ledger keeps every verdict. Anything but PROMOTE ends the run here."""
-    verdict = gates.absolute_floors(evaluation["metrics"], model.gate.floors)
+    verdict = gates.absolute_floors(evaluation["metrics"], {str(name): floor for name, floor in model.gate.floors.items()})
     body = {**verdict.to_json(), "metrics": evaluation["metrics"], "as_of": run["as_of"], "run_id": run["run_id"]}
     ledger.append("verdict", model.name, f"{run['as_of']}.{run['workspace']}.{challenger['manifest_sha256'][:16]}", body)
     log.info("%s: %s", verdict.outcome, "; ".join(verdict.reasons))

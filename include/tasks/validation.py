@@ -21,12 +21,12 @@ UNLIMITED = 10**12
 
 
 class ValidationFailed(ValueError):
-    """A blocking expectation does not hold. `checks` are the failed ones."""
+    """A blocking expectation does not hold. `checks` and `facts` are for the mail."""
 
     def __init__(self, message: str, report: Report) -> None:
         super().__init__(message)
         self.checks = report.failed
-        self.page = str(report.page)
+        self.facts = {"Report": str(report.page)}
 
 
 @model_task

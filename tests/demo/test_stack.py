@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import smtplib
 import stat
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -93,9 +96,26 @@ def dags(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@contextmanager
+def new_folder() -> Generator[Path]:
+    """Not pytest's own: as root PostgreSQL runs as nobody, and every pytest that starts shuts that one for others."""
+    folder = Path(tempfile.mkdtemp(prefix="stack-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with new_folder() as new:
+        yield new
+
+
 @pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory, dags: Path) -> Iterator[Airflow]:
-    with running_airflow(tmp_path_factory.mktemp("stack"), dags=dags) as running:
+def airflow(dags: Path) -> Iterator[Airflow]:
+    with new_folder() as folder, running_airflow(folder, dags=dags) as running:
         wait_for_dags(running, Screen(), ["daily", "breaks", "endless"], seconds=120)
         yield running
 
@@ -116,13 +136,15 @@ def wait_for(process: subprocess.Popen[str], word: str) -> None:
 
 
 def processes_of(root: Path) -> list[psutil.Process]:
-    """Everything alive whose environment or command line names this folder."""
+    """Everything alive whose command line, environment or open files name this folder."""
     found = []
     for process in psutil.process_iter():
         try:
             if process.status() == psutil.STATUS_ZOMBIE or process.pid == os.getpid():
                 continue
-            if any(str(root) in text for text in [*process.cmdline(), *process.environ().values()]):
+            # A process that gives itself a title overwrites its environment, but it still writes to its log.
+            texts = [*process.cmdline(), *process.environ().values(), *(file.path for file in process.open_files())]
+            if any(str(root) in text for text in texts):
                 found.append(process)
         except psutil.Error:
             continue
@@ -163,7 +185,6 @@ def test_a_failed_run_is_told_with_the_reason_in_its_log(airflow: Airflow) -> No
 @pytest.mark.slow
 def test_it_listens_on_loopback_only(airflow: Airflow) -> None:
     ours = {process.pid for process in processes_of(airflow.root)} | {os.getpid()}
-    ours |= {child.pid for pid in list(ours) if pid != os.getpid() for child in psutil.Process(pid).children(recursive=True)}
     listening = [c for c in psutil.net_connections("inet") if c.status == psutil.CONN_LISTEN and c.pid in ours]
     assert int(airflow.api.address.rsplit(":", 1)[1]) in {c.laddr.port for c in listening}
     assert {c.laddr.ip for c in listening} == {"127.0.0.1"}
@@ -197,28 +218,28 @@ def test_another_shell_can_use_the_airflow_command(airflow: Airflow) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_while_a_task_runs_leaves_nothing(tmp_path: Path, dags: Path, sign: signal.Signals) -> None:
-    process = start(STAND_IN, str(tmp_path), str(dags))
+def test_a_signal_while_a_task_runs_leaves_nothing(folder: Path, dags: Path, sign: signal.Signals) -> None:
+    process = start(STAND_IN, str(folder), str(dags))
     wait_for(process, "RUNNING")
-    assert len(processes_of(tmp_path)) > 5
+    assert len(processes_of(folder)) > 5
     process.send_signal(sign)
     assert process.wait(60) != 0
-    assert processes_of(tmp_path) == []
+    assert processes_of(folder) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [0.5, 2, 4, 8])
-def test_a_signal_during_the_start_leaves_nothing(tmp_path: Path, dags: Path, after: float) -> None:
-    process = start(STAND_IN, str(tmp_path), str(dags))
+def test_a_signal_during_the_start_leaves_nothing(folder: Path, dags: Path, after: float) -> None:
+    process = start(STAND_IN, str(folder), str(dags))
     time.sleep(after)
     process.send_signal(signal.SIGINT)
     process.wait(60)
-    assert processes_of(tmp_path) == []
+    assert processes_of(folder) == []
 
 
 @pytest.mark.slow
-def test_what_a_killed_run_leaves_is_stopped_by_the_next(tmp_path: Path, dags: Path) -> None:
-    root = tmp_path / "root"
+def test_what_a_killed_run_leaves_is_stopped_by_the_next(folder: Path, dags: Path) -> None:
+    root = folder / "root"
     process = start(STAND_IN, str(root), str(dags))
     wait_for(process, "RUNNING")
     process.kill()
@@ -241,11 +262,11 @@ def test_the_mail_catcher_keeps_what_it_gets(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["short", "with space & 'quote'", "deep/" * 20])
-def test_postgres_starts_stops_and_keeps_its_data_wherever_it_lies(tmp_path: Path, name: str) -> None:
+def test_postgres_starts_stops_and_keeps_its_data_wherever_it_lies(folder: Path, name: str) -> None:
     import psycopg2
 
     for expected in ([], [(1,)]):
-        with running_postgres(tmp_path / name) as uri:
+        with running_postgres(folder / name) as uri:
             connection = psycopg2.connect(uri)
             with connection, connection.cursor() as cursor:
                 cursor.execute("CREATE TABLE IF NOT EXISTS kept (x int)")
@@ -253,27 +274,27 @@ def test_postgres_starts_stops_and_keeps_its_data_wherever_it_lies(tmp_path: Pat
                 assert cursor.fetchall() == expected
                 cursor.execute("INSERT INTO kept VALUES (1)")
             connection.close()
-    assert processes_of(tmp_path / name) == []
+    assert processes_of(folder / name) == []
 
 
-def test_postgres_left_running_by_a_killed_run_is_taken_over(tmp_path: Path) -> None:
-    process = start(SERVER, str(tmp_path))
+def test_postgres_left_running_by_a_killed_run_is_taken_over(folder: Path) -> None:
+    process = start(SERVER, str(folder))
     wait_for(process, "UP")
     process.kill()
     process.wait()
-    assert processes_of(tmp_path) != []
-    with running_postgres(tmp_path):
+    assert processes_of(folder) != []
+    with running_postgres(folder):
         pass
-    assert processes_of(tmp_path) == []
+    assert processes_of(folder) == []
 
 
-def test_postgres_does_not_mistake_another_process_for_its_own(tmp_path: Path) -> None:
-    with running_postgres(tmp_path):
+def test_postgres_does_not_mistake_another_process_for_its_own(folder: Path) -> None:
+    with running_postgres(folder):
         pass
     stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
-        (tmp_path / "data" / "postmaster.pid").write_text(f"{stranger.pid}\n{tmp_path}/data\n0\n5432\n\n\n\nready\n")
-        with running_postgres(tmp_path):
+        (folder / "data" / "postmaster.pid").write_text(f"{stranger.pid}\n{folder}/data\n0\n5432\n\n\n\nready\n")
+        with running_postgres(folder):
             pass
         assert stranger.poll() is None
     finally:
@@ -281,11 +302,11 @@ def test_postgres_does_not_mistake_another_process_for_its_own(tmp_path: Path) -
         stranger.wait()
 
 
-def test_no_process_is_ended_by_a_number_that_is_no_longer_ours(tmp_path: Path) -> None:
+def test_no_process_is_ended_by_a_number_that_is_no_longer_ours(folder: Path) -> None:
     stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
     try:
         for boot, birth in ((psutil.boot_time(), 1.0), (psutil.boot_time() - 86_400, psutil.Process(stranger.pid).create_time())):
-            root = tmp_path / str(boot)
+            root = folder / str(boot)
             root.mkdir()
             (root / "processes.json").write_text(f'{{"boot": {boot}, "mark": "x", "leaders": {{"{stranger.pid}": {birth}}}}}')
             wipe(root)

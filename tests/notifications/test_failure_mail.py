@@ -106,6 +106,7 @@ def test_body_leads_to_the_run_the_log_and_the_runbook(mail_of: Callable[[str], 
 def test_failed_checks_are_a_table(mail_of: Callable[[str], EmailMessage]) -> None:
     mail = mail_of("predict_check")
     assert "  share of nulls  tailnum      0.0724    at most 0.01" in text(mail)
+    assert "success" not in text(mail)
     cells = ("share of nulls", "tailnum", "0.0724", "at most 0.01")
     assert re.search("<tr>" + "".join(rf"<td[^>]*>{cell}</td>" for cell in cells) + "</tr>", html(mail))
 

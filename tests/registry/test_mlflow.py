@@ -214,7 +214,8 @@ def test_a_registration_that_ended_after_any_step_is_finished(models: MlflowRegi
     found = client.get_experiment_by_name("flight_delays")
     assert found is not None
     runs = client.search_runs([found.experiment_id])
-    assert [(run.info.status, run.data.metrics) for run in runs] == [("FINISHED", {"auc": 0.7})]
+    assert [run.data.metrics for run in runs if run.info.status == "FINISHED"] == [{"auc": 0.7}]
+    assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}
 
 
 def test_of_two_versions_of_one_model_the_first_counts(models: MlflowRegistry) -> None:

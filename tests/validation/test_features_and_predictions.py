@@ -16,9 +16,10 @@ from tests.validation.conftest import BLIZZARD, NEW_YEARS_EVE
 
 Check = Callable[[Stage, str], Report]
 
-PREDICTIONS = """SELECT 'flight-' || range AS flight_id, DATE '2013-02-09' AS partition_date, (range + 1) / 300.0::DOUBLE AS score,
-    range > 90 AS decision, '7' AS model_version, 'manual__1' AS run_id, TIMESTAMPTZ '2013-02-09 00:00:00+00'
-    AS scored_at, 'abc1234' AS git_revision FROM range(200)"""
+PREDICTIONS = """
+    SELECT 'flight-' || range AS flight_id, DATE '2013-02-09' AS partition_date, (range + 1) / 300.0::DOUBLE AS score,
+    range > 90 AS decision, '7' AS model_version, 'manual__1' AS run_id, 'abc1234' AS git_revision,
+    TIMESTAMPTZ '2013-02-09 00:00:00+00' AS scored_at FROM range(200)"""
 
 
 @pytest.fixture

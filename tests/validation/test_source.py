@@ -57,10 +57,10 @@ def test_a_renamed_column_is_told_under_both_names(source: Ask) -> None:
     assert "warning, tail_number: unknown column" in summary
 
 
-def test_of_a_missing_column_only_that_is_told(source: Ask) -> None:
-    report = source("SELECT * EXCLUDE (dest) FROM flights")
-    assert {check.column for check in report.failed} == {"dest"}
-    assert {check.observed for check in report.failed} == {"column is missing"}
+@pytest.mark.parametrize("query", ["* EXCLUDE (carrier)", "* REPLACE (1 AS carrier)"], ids=["missing", "retyped"])
+def test_a_column_that_breaks_the_contract_is_told_once(source: Ask, query: str) -> None:
+    report = source(f"SELECT {query} FROM flights")
+    assert [(check.expectation, check.column) for check in report.failed] == [("contract", "carrier")]
 
 
 STRANGE = {

@@ -25,6 +25,7 @@ FORM = {"partition": "2013-04-03", "last_partition": None, "as_of": "2013-04-03"
 class Check:
     check: str
     column: str
+    success: bool
     observed: float
     limit: str
 
@@ -41,11 +42,11 @@ CheckFailed.__module__ = "include.tasks.validation"
 
 def fail_check() -> None:
     checks = [
-        Check("share of nulls", "tailnum", 0.0724, "at most 0.01"),
-        Check("share of nulls", "temperature", 0.0312, "at most 0.03"),
-        Check("smallest value", "distance", -12, "at least 0"),
+        Check("share of nulls", "tailnum", False, 0.0724, "at most 0.01"),
+        Check("share of nulls", "temperature", False, 0.0312, "at most 0.03"),
+        Check("smallest value", "distance", False, -12, "at least 0"),
     ]
-    raise CheckFailed("feature check failed: tailnum null 7.2 % > 1 %, and 2 more of 14 checks", checks)
+    raise CheckFailed("flight_delays 2013-04-03: feature check failed: tailnum null 7.2 % > 1 %, and 2 more of 14 checks", checks)
 
 
 def fail_twelve_checks() -> None:
