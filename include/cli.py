@@ -1,9 +1,9 @@
 """What a person does at the command line of this repository; `make help` has the short forms.
 
-    python -m include.cli check-models
-    python -m include.cli new-model churn
-    python -m include.cli restore flight_delays 2013-04-01
-    python -m include.cli model-schema
+python -m include.cli check-models
+python -m include.cli new-model churn
+python -m include.cli restore flight_delays 2013-04-01
+python -m include.cli model-schema
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def new_model(name: str) -> int:
     for folder in sorted(set(targets.values())):
         if folder.exists():
             raise InvalidModel(f"{folder}: is there already; choose another name or edit it")
-    templates = Environment(
-        loader=FileSystemLoader(INCLUDE / "templates" / "model"), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False  # noqa: S701
+    templates = Environment(  # ruff: ignore[jinja2-autoescape-false]  YAML, SQL and JSON, not HTML
+        loader=FileSystemLoader(INCLUDE / "templates" / "model"), undefined=StrictUndefined, keep_trailing_newline=True
     )
     for file, folder in targets.items():
         with replacing(folder / file) as draft:
@@ -69,7 +69,8 @@ def restore(name: str, partition: str) -> int:
 
     model = load_model(name)
     publication = platform_for(model).restore(model, partitions.parse(partition), by=getpass.getuser())
-    print(f"{name} {publication.partition}: version {publication.version} shows {publication.rows} rows again: {publication.location}")
+    shown = f"version {publication.version} shows {publication.rows} rows again: {publication.location}"
+    print(f"{name} {publication.partition}: {shown}")
     return 0
 
 

@@ -1,6 +1,7 @@
 """Real runs of real DAGs, without a scheduler: `dag.test()` with what it cannot be told, such as the partition key.
 
-`python -m tests.dag_runs '{"dag_id": ..., "conf": ...}'` is a run in a process of its own, in the environment it is given.
+`python -m tests.dag_runs '{"dag_id": ..., "conf": ...}' ...` runs one after the other, in a process of its own and the environment
+it is given; with "again" in the object, it is `run_again`.
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ def _run_of(dag_id: str, run_id: str, session: Any) -> DagRun:
 
 
 if __name__ == "__main__":
-    asked = json.loads(sys.argv[1])
-    ended = run_again(**asked) if asked.pop("again", False) else run_dag(**asked)
-    print(f"run {ended.run_id} {ended.state}", flush=True)
+    for argument in sys.argv[1:]:
+        asked = json.loads(argument)
+        ended = run_again(**asked) if asked.pop("again", False) else run_dag(**asked)
+        print(f"run {ended.run_id} {ended.state}", flush=True)

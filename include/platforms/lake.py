@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -26,6 +27,8 @@ from include import ledger, partitions
 from include.config import ModelConfig, settings
 from include.core.files import replacing, sha256_of
 from include.platforms.base import Publication, SourceMissing
+
+log = logging.getLogger(__name__)
 
 MARKER = "_SUCCESS"
 DATA = "data.parquet"
@@ -62,20 +65,25 @@ def landed(model: ModelConfig) -> dict[date, str]:
     """Fingerprint of every partition whose marker is there."""
     found = {}
     for marker in (settings().lake / "source" / model.source.table).glob(f"partition_date=*/{MARKER}"):
-        partition = partitions.parse(marker.parent.name.removeprefix("partition_date="))
-        found[partition] = fingerprint(model, partition)
+        try:
+            partition = partitions.parse(marker.parent.name.removeprefix("partition_date="))
+            found[partition] = fingerprint(model, partition)
+        except partitions.NoPartition:
+            log.warning("%s is ignored: the folder of a partition is named like partition_date=2013-04-01", marker.parent)
+        except (SourceMissing, FileNotFoundError):
+            continue  # it is landing again at this moment; its marker comes last
     return dict(sorted(found.items()))
 
 
-def fingerprint(model: ModelConfig, partition: date) -> str:
-    """Changes whenever a file of the partition does, in the entity table or the same day of a lookup.
+def fingerprint(model: ModelConfig, partition: date, also: Collection[str] = ()) -> str:
+    """Changes whenever a file of the partition does, in the entity table or the same day of a lookup or of the tables in `also`.
 
     Names, sizes and times, as an object store's listing has them: reading a year of files at each wake-up would not do.
 
     Raises:
         SourceMissing: if the partition has no marker.
     """
-    folders = [partition_folder("source", table, partition) for table in (model.source.table, *model.source.lookups)]
+    folders = [partition_folder("source", table, partition) for table in (model.source.table, *model.source.lookups, *also)]
     if not has_landed(model.source.table, partition):
         raise SourceMissing(f"{model.source.table}: partition {partition} has not landed: {folders[0] / MARKER} is not there")
     facts = []

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,32 +136,36 @@ def postprocess(model: ModelConfig, run: dict[str, Any], version: dict[str, Any]
 
 @model_task
 def snapshot_training_set(model: ModelConfig, run: dict[str, Any]) -> dict[str, Any]:
-    """Features and labels of the window, frozen: named by what went into it, written once, never changed.
+    """Features and labels of the window, frozen: named by its content, written once, never changed.
 
     Raises:
         SourceMissing: naming the partitions of the window that have not landed, or have no labels.
+        SourceChanged: if one of them was replaced meanwhile.
     """
     first, last = partitions.parse(run["first"]), partitions.parse(run["last"])
     days = list(partitions.days(first, last))
-    sources = {day.isoformat(): lake.fingerprint(model, day) for day in days if lake.has_landed(model.source.table, day)}
     missing = [f"{table} {day}" for table in (model.source.table, model.labels.table) for day in days if not lake.has_landed(table, day)]
     if missing:
         raise SourceMissing(
             f"{model.name}: {len(missing)} partitions of the training window have not landed: {', '.join(missing[:5])}"
             f"{' …' if len(missing) > 5 else ''}; land them, or give another as_of"
         )
-    query = queries.training_set(model, DIALECT, _tables(model))
-    facts = {"model": model.name, "sql": query.sql, "first": run["first"], "last": run["last"], "sources": sources}
-    snapshot = f"{run['as_of']}-{hashlib.sha256(json_bytes(facts)).hexdigest()[:16]}"
+    query, sources = queries.training_set(model, DIALECT, _tables(model)), _training_sources(model, days)
+    draft = _training_workspace(model, run) / "snapshot.parquet"
+    with _duckdb() as connection:
+        rows = _write(connection, query, {"first_partition": first, "last_partition": last}, draft)
+    if _training_sources(model, days) != sources:
+        raise SourceChanged(f"{model.name}: partitions of {first} to {last} changed while they were read; the next try reads the new ones")
+    sha256 = sha256_of(draft)
+    snapshot = f"{run['as_of']}-{sha256[:16]}"
     folder = settings().lake / "training" / model.name / snapshot
-    if not (folder / "manifest.json").is_file():
-        with new_folder(folder) as draft, _duckdb() as connection:
-            rows = _write(connection, query, {"first_partition": first, "last_partition": last}, draft / lake.DATA)
-            manifest = {**facts, "rows": rows, "sha256": sha256_of(draft / lake.DATA), "git_revision": settings().revision}
-            (draft / "manifest.json").write_bytes(json_bytes(manifest))
-    manifest = json.loads((folder / "manifest.json").read_text())
-    print(f"snapshot {snapshot}: {manifest['rows']} rows of {first} to {last}")
-    return {"snapshot": snapshot, "file": str(folder / lake.DATA), "sha256": manifest["sha256"], "rows": manifest["rows"]}
+    manifest = {"model": model.name, "sql": query.sql, "first": run["first"], "last": run["last"], "sources": sources, "rows": rows}
+    with suppress(FileExistsError), new_folder(folder) as place:
+        draft.rename(place / lake.DATA)
+        (place / "manifest.json").write_bytes(json_bytes({**manifest, "sha256": sha256, "git_revision": settings().revision}))
+    draft.unlink(missing_ok=True)
+    print(f"snapshot {snapshot}: {rows} rows of {first} to {last}")
+    return {"snapshot": snapshot, "file": str(folder / lake.DATA), "sha256": sha256, "rows": rows}
 
 
 @model_task
@@ -170,17 +174,16 @@ def train(model: ModelConfig, run: dict[str, Any], snapshot: dict[str, Any]) -> 
     parameters = {
         key: getattr(model.training, key) for key in ("trees", "max_depth", "learning_rate", "seed", "holdout_days", "min_rows")
     }
-    spec = {
+    training = {
         "model": model.name,
-        "snapshot": snapshot["file"],
         "snapshot_id": snapshot["snapshot"],
         "snapshot_sha256": snapshot["sha256"],
         "numeric": list(model.features.numeric),
         "categorical": list(model.features.categorical),
         **parameters,
     }
-    name = hashlib.sha256(json_bytes(spec)).hexdigest()[:16]
-    spec["artifact"] = str(settings().lake / "models" / model.name / name)
+    artifact = settings().lake / "models" / model.name / hashlib.sha256(json_bytes(training)).hexdigest()[:16]
+    spec = {**training, "snapshot": snapshot["file"], "artifact": str(artifact)}
     trained = _run_job("train", _training_workspace(model, run), spec)
     return {"artifact": trained["artifact"], "manifest_sha256": trained["manifest_sha256"], "snapshot": snapshot["snapshot"]}
 
@@ -218,6 +221,11 @@ def publish(model: ModelConfig, run: dict[str, Any], facts: dict[str, Any]) -> P
 
 def restore(model: ModelConfig, partition: date, by: str) -> Publication:
     return lake.restore(model, partition, by)
+
+
+def _training_sources(model: ModelConfig, days: list[date]) -> dict[str, str]:
+    """Fingerprint of each day, its labels included."""
+    return {day.isoformat(): lake.fingerprint(model, day, also=[model.labels.table]) for day in days}
 
 
 def _training_workspace(model: ModelConfig, run: dict[str, Any]) -> Path:

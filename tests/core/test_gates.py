@@ -32,6 +32,13 @@ def test_what_could_not_be_measured_holds(value: float | None) -> None:
     assert "auc could not be measured" in verdict.reasons[0]
 
 
+@pytest.mark.parametrize("floor", [math.nan, math.inf, -math.inf])
+def test_a_floor_that_is_no_number_holds(floor: float) -> None:
+    verdict = absolute_floors({"auc": 0.9}, {"auc": floor})
+    assert verdict.outcome == "HOLD"
+    assert "correct gate.floors" in verdict.reasons[0]
+
+
 def test_below_the_floor_rejects_and_says_both_numbers() -> None:
     assert absolute_floors({"auc": 0.59}, {"auc": 0.6}) == Verdict("REJECT", ("auc 0.5900 is below its floor 0.6",))
 

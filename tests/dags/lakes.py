@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import sqlite3
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -50,6 +53,16 @@ def visible(lake: Path) -> dict[str, str]:
 def mails(lake: Path) -> list[dict[str, Any]]:
     """What waits in the outbox."""
     return [json.loads(file.read_text()) for file in sorted((lake / "outbox").glob("*.json"))]
+
+
+def own_database(folder: Path) -> dict[str, str]:
+    """The environment of a process that has a metadata database of its own, as this one's is now."""
+    with (
+        closing(sqlite3.connect(Path(os.environ["AIRFLOW_HOME"]) / "airflow.db")) as ours,
+        closing(sqlite3.connect(folder / "airflow.db")) as theirs,
+    ):
+        ours.backup(theirs)
+    return {**os.environ, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{folder}/airflow.db"}
 
 
 def assert_refused(run: DagRun, task: str, lake: Path, before: dict[str, str], *words: str) -> None:

@@ -49,5 +49,5 @@ def test_the_page_leads_from_nothing_to_published_predictions(churn: str, lake: 
     predicted = run_dag("predict_churn", day.isoformat())
     assert predicted.state == "success", states(predicted)
     file = lake / "predictions" / "churn" / f"partition_date={day}" / "data.parquet"
-    seen = duckdb.sql(f"SELECT count(*), count(DISTINCT entity_id), min(score) >= 0 AND max(score) <= 1 FROM '{file}'").fetchone()
-    assert seen == (ROWS, ROWS, True)
+    seen = duckdb.sql(f"SELECT count(*), count(DISTINCT entity_id), min(score) >= 0 AND max(score) <= 1 FROM '{file}'").fetchall()
+    assert seen == [(ROWS, ROWS, True)]
