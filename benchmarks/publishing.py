@@ -51,7 +51,7 @@ def run(publishes: int, folder: Path, seed: int = 1) -> Outcome:
     """Publish so many times into a lake under `folder`, killing and reading all the while."""
     os.environ["AILERON_LAKE"] = str(folder / "lake")
     model = load_model("flight_delays")
-    moments = random.Random(seed)  # noqa: S311
+    moments = random.Random(seed)
     _stage(folder, 0)
     _publish(model, folder, 0)
     started = time.monotonic()

@@ -3,8 +3,10 @@
 Scores one partition with the champion and publishes it only when every check passes.
 
 * **In:** the partition of the source table, complete when its marker is there.
-* **Out:** the published predictions of that partition, as one atomic swap, and the rows that were set aside in quarantine, with the reason.
-* **On failure:** nothing is published; readers keep what they have, and the owner is mailed. Clear the failed task when the cause is gone.
+* **Out:** the published predictions of that partition, as one atomic swap; the rows that were set aside are in quarantine,
+  with the reason.
+* **On failure:** nothing is published; readers keep what they have, and the owner is mailed. Clear the failed task when
+  the cause is gone.
 * **By hand:** *Trigger* with a partition or a range, or *Backfill* for many days.
 
 **Runbook:** docs/runbooks/batch_prediction.md

@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
         Path(SCHEMA).write_text(model_schema())
         print(SCHEMA)
         return 0
-    except (ValueError, LookupError) as error:
+    except (ValueError, LookupError, OSError) as error:
         print(f"ERROR: {error}", file=sys.stderr)
         return 1
 

@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 INCLUDE = Path(__file__).resolve().parent
 REPOSITORY = INCLUDE.parent
 MODELS = INCLUDE / "models"
+
+# The safe loader in C, where PyYAML was built with it: a hundred models are read at every parse.
+SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 # Names become table names, paths and DAG ids on three platforms: the common subset of what all of them allow.
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
@@ -98,7 +101,9 @@ class Prediction(Section):
 class Training(Section):
     schedule: str | None = Field(default="0 3 * * 1", description="Cron, UTC; null for a model that is only trained on request")
     window_days: Annotated[int, Field(ge=2, le=3660)] = Field(default=90, description="Days of labelled partitions to learn from")
-    holdout_days: Annotated[int, Field(ge=1, le=365)] = Field(default=14, description="The last days of the window: never trained on")
+    holdout_days: Annotated[int, Field(ge=1, le=365)] = Field(
+        default=14, description="The last days of the window: never trained on"
+    )
     min_rows: Annotated[int, Field(ge=1)] = 1000
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 7
     trees: Annotated[int, Field(ge=1, le=5000)] = 300
@@ -123,7 +128,9 @@ class ModelConfig(Section):
     title: Annotated[str, Field(min_length=1)]
     description: Annotated[str, Field(min_length=1)]
     owner: Owner
-    tier: Annotated[int, Field(ge=1, le=3)] = Field(default=2, description="1: wakes people at night, 2: working hours, 3: whenever")
+    tier: Annotated[int, Field(ge=1, le=3)] = Field(
+        default=2, description="1: wakes people at night, 2: working hours, 3: whenever"
+    )
     start: date = Field(description="First partition that can be predicted")
     end: date | None = Field(default=None, description="Last partition, for a feed that has ended")
     platform: Literal["local", "aws", "gcp"] | None = Field(default=None, description="Overrides AILERON_PLATFORM for this model")
@@ -159,7 +166,7 @@ def read_model(folder: Path) -> ModelConfig:
     """
     file = folder / "model.yaml"
     try:
-        raw: Any = yaml.load(file.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        raw: Any = yaml.load(file.read_text(), Loader=SAFE_LOADER)  # noqa: S506  it is the safe loader
     except FileNotFoundError:
         raise InvalidModel(f"{_shown(file)}: not found; every folder under include/models needs one") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -170,7 +177,8 @@ def read_model(folder: Path) -> ModelConfig:
         model = ModelConfig.model_validate(raw)
     except ValidationError as error:
         reasons = "; ".join(
-            f"{'.'.join(str(part) for part in e['loc']) or 'model'}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
+            f"{'.'.join(str(part) for part in e['loc']) or 'model'}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
         )
         raise InvalidModel(f"{_shown(file)}: {reasons}") from None
     if model.name != folder.name:

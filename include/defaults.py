@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, time, timedelta, timezone
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from airflow.sdk import CronPartitionTimetable, ExceptionRetryPolicy, Param, RetryAction, RetryRule, get_parsing_context
@@ -29,15 +29,20 @@ def wanted(dag_id: str) -> bool:
 def dag_arguments(model: ModelConfig, kind: str, doc: str, **arguments: Any) -> dict[str, Any]:
     """What every DAG of a model has; `doc` is the docstring of its file."""
     mail = FailureMail(model.name)
-    end = datetime.combine(model.end, time.max, timezone.utc) if model.end else None
+    end = datetime.combine(model.end, time.max, UTC) if model.end else None
     return {
         "dag_id": f"{kind}_{model.name}",
         "dag_display_name": f"{model.title}: {kind}",
         "description": model.description,
         "doc_md": _doc(model, kind, doc),
-        "tags": [f"model:{model.name}", f"pipeline:{kind}", f"platform:{model.platform or settings().platform}", f"tier:{model.tier}"],
+        "tags": [
+            f"model:{model.name}",
+            f"pipeline:{kind}",
+            f"platform:{model.platform or settings().platform}",
+            f"tier:{model.tier}",
+        ],
         "owner_links": {model.owner.team: f"mailto:{model.owner.emails[0]}"},
-        "start_date": datetime.combine(model.start, time.min, timezone.utc),
+        "start_date": datetime.combine(model.start, time.min, UTC),
         "end_date": end if kind == "predict" else None,
         "catchup": False,
         "default_args": {
@@ -58,25 +63,26 @@ def dag_arguments(model: ModelConfig, kind: str, doc: str, **arguments: Any) -> 
 
 def prediction_form() -> ParamsDict:
     """What a person may choose. Thresholds, tables and names are not choices: they are in the model.yaml, under review."""
-    return ParamsDict(
-        {
-            "partition": _day("Partition", "The day to predict, e.g. 2013-04-01"),
-            "last_partition": _day("Last partition", "For a range: one run is started for each day up to this"),
-            "model_version": Param(
-                "champion",
-                title="Model version",
-                enum=["champion", "champion as of the partition"],
-                description="Today's champion, or the one that a run of that day would have used",
-            ),
-            "dry_run": Param(False, type="boolean", title="Dry run", description="Score and audit, but publish nothing"),
-        }
-    )
+    return ParamsDict({
+        "partition": _day("Partition", "The day to predict, e.g. 2013-04-01"),
+        "last_partition": _day("Last partition", "For a range: one run is started for each day up to this"),
+        "model_version": Param(
+            "champion",
+            title="Model version",
+            enum=["champion", "champion as of the partition"],
+            description="Today's champion, or the one that a run of that day would have used",
+        ),
+        "dry_run": Param(False, type="boolean", title="Dry run", description="Score and audit, but publish nothing"),
+    })
 
 
 def training_form() -> ParamsDict:
-    return ParamsDict(
-        {"as_of": _day("As of", "The day to learn as of: nothing that became known later is used. Empty: the day of the run")}
-    )
+    return ParamsDict({
+        "as_of": _day(
+            "As of",
+            "The day to learn as of; nothing that became known later is used. Cron runs take their own day",
+        )
+    })
 
 
 def _day(title: str, description: str) -> Param:

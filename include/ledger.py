@@ -16,7 +16,7 @@ import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def append(kind: str, model: str, key: str, body: Mapping[str, Any]) -> bool:
         InvalidRecord: if a name cannot be part of a path, or the body is not JSON (NaN and infinity are not).
     """
     folder = f"{_safe(kind)}/{_safe(model)}"
-    record = {"kind": kind, "model": model, "key": key, "at": datetime.now(timezone.utc).isoformat(timespec="microseconds")}
+    record = {"kind": kind, "model": model, "key": key, "at": datetime.now(UTC).isoformat(timespec="microseconds")}
     try:
         text = json.dumps({**record, "body": dict(body)}, allow_nan=False, indent=1, sort_keys=True) + "\n"
     except (TypeError, ValueError) as error:

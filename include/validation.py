@@ -432,7 +432,7 @@ def _mend_duckdb(engine: Engine, query: str, spill: Path) -> str:
 
 
 def _no_rows(query: str) -> str:
-    return f"SELECT * FROM (\n{query}\n) AS described LIMIT 0"  # ruff: ignore[hardcoded-sql-expression]  the query is ours
+    return f"SELECT * FROM (\n{query}\n) AS described LIMIT 0"
 
 
 def _column_types(engine: Engine, query: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Collection
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,7 +24,7 @@ from airflow.utils.types import DagRunType
 from sqlalchemy import select
 
 ROOT = Path(__file__).resolve().parents[1]
-NO_RUNS = datetime(1900, 1, 1, tzinfo=timezone.utc)  # dag.test() clears all runs of the date it is given
+NO_RUNS = datetime(1900, 1, 1, tzinfo=UTC)  # dag.test() clears all runs of the date it is given
 ENDED = {"success", "failed", "skipped", "upstream_failed", "removed"}
 
 

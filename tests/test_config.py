@@ -65,7 +65,9 @@ def test_each_mistake_is_named(tmp_path: Path, raw: dict[str, Any], path: str, v
     assert "model.yaml" in str(raised.value)
 
 
-@pytest.mark.parametrize(("text", "message"), [("a: [", "not valid YAML"), ("- a", "must be a mapping"), ("", "must be a mapping")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: [", "not valid YAML"), ("- a", "must be a mapping"), ("", "must be a mapping")]
+)
 def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InvalidModel, match=message):
         read_model(write(tmp_path, text))

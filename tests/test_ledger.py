@@ -63,7 +63,9 @@ def test_of_many_writers_one_wins(lake: Path) -> None:
 
 
 def test_a_writer_killed_anywhere_leaves_no_half_record(lake: Path) -> None:
-    script = "from include import ledger\nfor i in range(10**6): ledger.append('verdict', 'flights', f'{i:08}', {'text': 'x' * 5000})"
+    script = (
+        "from include import ledger\nfor i in range(10**6): ledger.append('verdict', 'flights', f'{i:08}', {'text': 'x' * 5000})"
+    )
     writer = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "AILERON_LAKE": str(lake)})
     folder = lake / "ledger" / "verdict" / "flights"
     while not folder.is_dir() or len(list(folder.glob("*.json"))) < 20:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -38,7 +38,9 @@ HOSTILE = [
 ]
 
 
-def run(key: str | None = None, kind: str = "manual", conf: dict | None = None, logical: datetime | None = None) -> SimpleNamespace:
+def run(
+    key: str | None = None, kind: str = "manual", conf: dict | None = None, logical: datetime | None = None
+) -> SimpleNamespace:
     return SimpleNamespace(partition_key=key, run_type=SimpleNamespace(value=kind), conf=conf, logical_date=logical)
 
 
@@ -97,7 +99,7 @@ def test_days_have_no_gap_and_no_double(first: date, length: int) -> None:
 
 
 def test_training_is_as_of_the_form_or_the_tick_and_never_of_the_clock() -> None:
-    tick = datetime(2013, 4, 1, 3, tzinfo=timezone.utc)
+    tick = datetime(2013, 4, 1, 3, tzinfo=UTC)
     assert training_day_of(run(logical=tick), {"as_of": "2013-05-01"}) == date(2013, 5, 1)
     assert training_day_of(run(logical=tick), {"as_of": None}) == date(2013, 4, 1)
     with pytest.raises(NoPartition, match="as_of"):

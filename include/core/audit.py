@@ -44,7 +44,8 @@ def problems(batch: Batch, limits: Limits, earlier: Sequence[Sequence[int]]) -> 
         )
     if not batch.rows_features == batch.rows_scored == batch.rows_predictions:
         found.append(
-            f"steps disagree: {batch.rows_features} feature rows, {batch.rows_scored} scored, {batch.rows_predictions} predictions"
+            f"the steps disagree: {batch.rows_features} rows of features, {batch.rows_scored} scored, "
+            f"{batch.rows_predictions} predictions"
         )
     found += _over("quarantined rows", batch.rows_quarantined, batch.rows_in, limits.quarantine_share)
     for feature, rows in sorted(batch.unseen.items()):

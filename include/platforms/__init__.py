@@ -22,5 +22,7 @@ def platform_for(model: ModelConfig) -> Platform:
     """
     name = model.platform or settings().platform
     if name not in MODULES:
-        raise InvalidModel(f"{model.name}: platform {name!r} is not one of {', '.join(MODULES)}; set AILERON_PLATFORM to one of them")
+        raise InvalidModel(
+            f"{model.name}: platform {name!r} is not one of {', '.join(MODULES)}; set AILERON_PLATFORM to one of them"
+        )
     return cast("Platform", import_module(MODULES[name]))

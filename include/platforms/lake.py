@@ -148,7 +148,9 @@ def _show(model: ModelConfig, partition: date, digest: str, facts: dict[str, Any
         version = before[-1].body["version"] + 1 if before else 1
         body = {**facts, "partition": partition.isoformat(), "version": version, "digest": digest, "location": str(live)}
         if not ledger.append("publication", model.name, f"{partition.isoformat()}.v{version:05d}", body):
-            raise RuntimeError(f"{model.name}: version {version} of partition {partition} was recorded by another writer meanwhile")
+            raise RuntimeError(
+                f"{model.name}: version {version} of partition {partition} was recorded by another writer meanwhile"
+            )
         _prune(kept, [record.body["digest"] for record in before] + [digest])
     return Publication(partition.isoformat(), version, digest, facts["rows_scored"], str(live))
 

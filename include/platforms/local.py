@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import date, datetime, timezone
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +61,7 @@ def declared_rows(model: ModelConfig, partition: date) -> int | None:
         content = json.loads(file.read_text() or "{}")
         rows = content.get("rows")
     except (ValueError, AttributeError):
-        raise ValueError(f"{file}: a marker is empty or a JSON object like {{\"rows\": 900}}") from None
+        raise ValueError(f'{file}: a marker is empty or a JSON object like {{"rows": 900}}') from None
     if rows is not None and (not isinstance(rows, int) or isinstance(rows, bool) or rows < 0):
         raise ValueError(f"{file}: rows is {rows!r}, not a number of rows")
     return rows
@@ -89,10 +89,12 @@ def build_features(model: ModelConfig, run: dict[str, Any]) -> dict[str, Any]:
         quarantined = _write(connection, queries.quarantined_rows(model, DIALECT, tables), bound, place / "quarantine.parquet")
         rows_in = _value(connection, f"SELECT count(*) FROM {_source(model, partition)}")
         reasons = connection.sql(
-            f"SELECT reason, count(*) FROM {_parquet(str(place / 'quarantine.parquet'))} GROUP BY reason ORDER BY 2 DESC, 1 LIMIT 20"
+            f"SELECT reason, count(*) FROM {_parquet(str(place / 'quarantine.parquet'))} GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 20"
         ).fetchall()
     if lake.fingerprint(model, partition) != source:
-        raise SourceChanged(f"{model.source.table}: partition {partition} changed while it was read; the next try reads the new one")
+        raise SourceChanged(
+            f"{model.source.table}: partition {partition} changed while it was read; the next try reads the new one"
+        )
     print(f"{rows_in} rows in, {rows} with features, {quarantined} quarantined")
     return {"rows_in": rows_in, "rows": rows, "rows_quarantined": quarantined, "reasons": dict(reasons), "source": source}
 
@@ -128,7 +130,7 @@ def postprocess(model: ModelConfig, run: dict[str, Any], version: dict[str, Any]
             "threshold": model.prediction.decision_threshold,
             "model_version": version["version"],
             "run_id": run["run_id"],
-            "scored_at": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
+            "scored_at": datetime.now(UTC).isoformat(timespec="microseconds"),
             "git_revision": settings().revision,
         },
     )
@@ -144,7 +146,9 @@ def snapshot_training_set(model: ModelConfig, run: dict[str, Any]) -> dict[str, 
     """
     first, last = partitions.parse(run["first"]), partitions.parse(run["last"])
     days = list(partitions.days(first, last))
-    missing = [f"{table} {day}" for table in (model.source.table, model.labels.table) for day in days if not lake.has_landed(table, day)]
+    missing = [
+        f"{table} {day}" for table in (model.source.table, model.labels.table) for day in days if not lake.has_landed(table, day)
+    ]
     if missing:
         raise SourceMissing(
             f"{model.name}: {len(missing)} partitions of the training window have not landed: {', '.join(missing[:5])}"
@@ -155,11 +159,20 @@ def snapshot_training_set(model: ModelConfig, run: dict[str, Any]) -> dict[str, 
     with _duckdb() as connection:
         rows = _write(connection, query, {"first_partition": first, "last_partition": last}, draft)
     if _training_sources(model, days) != sources:
-        raise SourceChanged(f"{model.name}: partitions of {first} to {last} changed while they were read; the next try reads the new ones")
+        raise SourceChanged(
+            f"{model.name}: partitions of {first} to {last} changed while they were read; the next try reads the new ones"
+        )
     sha256 = sha256_of(draft)
     snapshot = f"{run['as_of']}-{sha256[:16]}"
     folder = settings().lake / "training" / model.name / snapshot
-    manifest = {"model": model.name, "sql": query.sql, "first": run["first"], "last": run["last"], "sources": sources, "rows": rows}
+    manifest = {
+        "model": model.name,
+        "sql": query.sql,
+        "first": run["first"],
+        "last": run["last"],
+        "sources": sources,
+        "rows": rows,
+    }
     with suppress(FileExistsError), new_folder(folder) as place:
         draft.rename(place / lake.DATA)
         (place / "manifest.json").write_bytes(json_bytes({**manifest, "sha256": sha256, "git_revision": settings().revision}))

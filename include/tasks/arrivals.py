@@ -42,12 +42,10 @@ def find_unpublished(model: ModelConfig, *, ti: Any = None) -> list[dict[str, An
             log.info("%s: run %s is at it", day, busy)
             continue
         version = current.body["version"] + 1 if current else 1
-        runs.append(
-            {
-                "trigger_run_id": f"arrival__{day}__v{version}__{landed[day]}",
-                "conf": {"partition": day.isoformat(), "origin": "arrival"},
-            }
-        )
+        runs.append({
+            "trigger_run_id": f"arrival__{day}__v{version}__{landed[day]}",
+            "conf": {"partition": day.isoformat(), "origin": "arrival"},
+        })
         log.info("%s: %s", day, "its source has changed" if current else "landed and was never published")
     return runs
 

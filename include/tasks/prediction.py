@@ -65,13 +65,13 @@ def _resolve_partition(name: str, *, dag_run: Any = None, params: Any = None, ti
     choice, dry_run = _checked_choices(dag_run, params)
     outside = [day for day in days if day < model.start or (model.end and day > model.end)]
     if outside:
-        raise partitions.NoPartition(f"{model.name} has no partition {outside[0]}: it goes from {model.start} to {model.end or 'today'}")
+        raise partitions.NoPartition(
+            f"{model.name} has no partition {outside[0]}: it goes from {model.start} to {model.end or 'today'}"
+        )
     workspace = hashlib.sha256(f"{dag_run.dag_id}/{dag_run.run_id}".encode()).hexdigest()[:16]
     if len(days) > 1:
         conf = {"origin": "range", "model_version": choice, "dry_run": dry_run}
-        runs = [
-            {"trigger_run_id": f"range__{day}__{workspace}", "conf": {**conf, "partition": day.isoformat()}} for day in days
-        ]
+        runs = [{"trigger_run_id": f"range__{day}__{workspace}", "conf": {**conf, "partition": day.isoformat()}} for day in days]
         ti.xcom_push("range_runs", runs)
         log.info("%s to %s: starting %d runs", days[0], days[-1], len(days))
         return "list_range"
@@ -121,7 +121,9 @@ def choose_model(model: ModelConfig, run: dict[str, Any]) -> dict[str, Any]:
     if run["model_choice"] == CHAMPION_AS_OF_PARTITION:
         version = champion_as_of(model.name, partitions.parse(run["partition"]))
         if version is None:
-            raise NoChampion(f"{model.name} had no champion as of {run['partition']}: choose today's champion, or a later partition")
+            raise NoChampion(
+                f"{model.name} had no champion as of {run['partition']}: choose today's champion, or a later partition"
+            )
     else:
         version = registry().alias(model.name, "champion")
         if version is None:
@@ -162,7 +164,9 @@ def audit_predictions(
     report = check_stage(model, "predictions", run, {})
     found = [*problems(batch, limits, earlier), *(check.sentence for check in report.failed)]
     if found:
-        raise AuditFailed(f"{model.name} {run['partition']}: predictions not fit to publish: {'; '.join(found)}", report, version["version"])
+        raise AuditFailed(
+            f"{model.name} {run['partition']}: predictions not fit to publish: {'; '.join(found)}", report, version["version"]
+        )
     return {
         "rows_in": batch.rows_in,
         "rows_scored": batch.rows_scored,

@@ -49,5 +49,9 @@ def _promote(
         "manifest_sha256": version["manifest_sha256"],
     }
     ledger.append("promotion", model.name, f"{run['as_of']}.{run['workspace']}.v{version['version']}", body)
-    outlet_events[assets.champion(model)].extra = {"version": version["version"], "as_of": run["as_of"], "metrics": version["metrics"]}
+    outlet_events[assets.champion(model)].extra = {
+        "version": version["version"],
+        "as_of": run["as_of"],
+        "metrics": version["metrics"],
+    }
     return body

@@ -52,7 +52,9 @@ def eventually(done: Callable[[], Any], seconds: float = 300) -> Any:
 
 
 def backfill(airflow: Airflow, *arguments: str) -> None:
-    eventually(lambda: not any(each["completed_at"] is None for each in airflow.api.get("/backfills?dag_id=" + PREDICT)["backfills"]))
+    eventually(
+        lambda: not any(each["completed_at"] is None for each in airflow.api.get("/backfills?dag_id=" + PREDICT)["backfills"])
+    )
     airflow.run("backfill", "create", "--dag-id", PREDICT, *arguments)
 
 
