@@ -49,7 +49,11 @@ for model in load_models():
 
         # A run about a range only starts one run for each of its partitions.
         TriggerDagRunOperator.partial(
-            task_id="start_range_runs", trigger_dag_id=f"predict_{model.name}", skip_when_already_exists=True
+            task_id="start_range_runs",
+            trigger_dag_id=f"predict_{model.name}",
+            logical_date=None,
+            skip_when_already_exists=True,
+            map_index_template="{{ task.trigger_run_id }}",
         ).expand_kwargs(list_range(model, range_runs))
         # Last: a task is given a copy of the params that its DAG has by then, and serialising them costs more than all else.
         dag.params = prediction_form()

@@ -33,6 +33,10 @@ for model in load_models():
         **dag_arguments(model, "arrivals", __doc__),
     ):
         TriggerDagRunOperator.partial(
-            task_id="start_predictions", trigger_dag_id=f"predict_{model.name}", skip_when_already_exists=True
+            task_id="start_predictions",
+            trigger_dag_id=f"predict_{model.name}",
+            logical_date=None,
+            skip_when_already_exists=True,
+            map_index_template="{{ task.trigger_run_id }}",
         ).expand_kwargs(find_unpublished(model))
         deliver_alerts()

@@ -29,7 +29,6 @@ def wanted(dag_id: str) -> bool:
 def dag_arguments(model: ModelConfig, kind: str, doc: str, **arguments: Any) -> dict[str, Any]:
     """What every DAG of a model has; `doc` is the docstring of its file."""
     mail = FailureMail(model.name)
-    end = datetime.combine(model.end, time.max, UTC) if model.end else None
     return {
         "dag_id": f"{kind}_{model.name}",
         "dag_display_name": f"{model.title}: {kind}",
@@ -43,7 +42,7 @@ def dag_arguments(model: ModelConfig, kind: str, doc: str, **arguments: Any) -> 
         ],
         "owner_links": {model.owner.team: f"mailto:{model.owner.emails[0]}"},
         "start_date": datetime.combine(model.start, time.min, UTC),
-        "end_date": end if kind == "predict" else None,
+        # No end_date, also for a feed that has ended: Airflow gives a run after it no tasks, and calls that a success.
         "catchup": False,
         "default_args": {
             "owner": model.owner.team,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -33,6 +34,8 @@ from include.validation import Dataset, Stage
 if TYPE_CHECKING:
     from airflow.sdk.bases.operator import BaseOperator
     from duckdb import DuckDBPyConnection
+
+log = logging.getLogger(__name__)
 
 DIALECT: queries.Dialect = "duckdb"
 MEMORY_LIMIT = "1GB"
@@ -95,7 +98,7 @@ def build_features(model: ModelConfig, run: dict[str, Any]) -> dict[str, Any]:
         raise SourceChanged(
             f"{model.source.table}: partition {partition} changed while it was read; the next try reads the new one"
         )
-    print(f"{rows_in} rows in, {rows} with features, {quarantined} quarantined")
+    log.info(f"{rows_in} rows in, {rows} with features, {quarantined} quarantined")
     return {"rows_in": rows_in, "rows": rows, "rows_quarantined": quarantined, "reasons": dict(reasons), "source": source}
 
 
@@ -177,7 +180,7 @@ def snapshot_training_set(model: ModelConfig, run: dict[str, Any]) -> dict[str, 
         draft.rename(place / lake.DATA)
         (place / "manifest.json").write_bytes(json_bytes({**manifest, "sha256": sha256, "git_revision": settings().revision}))
     draft.unlink(missing_ok=True)
-    print(f"snapshot {snapshot}: {rows} rows of {first} to {last}")
+    log.info(f"snapshot {snapshot}: {rows} rows of {first} to {last}")
     return {"snapshot": snapshot, "file": str(folder / lake.DATA), "sha256": sha256, "rows": rows}
 
 
@@ -320,7 +323,7 @@ def _run_job(job: str, place: Path, spec: dict[str, Any]) -> dict[str, Any]:
         assert process.stdout is not None
         error = ""
         for line in process.stdout:
-            print(line, end="")
+            log.info(line.rstrip())
             if line.startswith("ERROR: "):
                 error = line.removeprefix("ERROR: ").strip()
         code = process.wait()

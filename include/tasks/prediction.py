@@ -64,6 +64,10 @@ def _resolve_partition(name: str, *, dag_run: Any = None, params: Any = None, ti
     days = partitions.partitions_of(dag_run, params)
     choice, dry_run = _checked_choices(dag_run, params)
     outside = [day for day in days if day < model.start or (model.end and day > model.end)]
+    if outside and partitions.origin_of(dag_run) == "scheduled":
+        raise AirflowSkipException(
+            f"{model.name}: the feed goes from {model.start} to {model.end}: nothing is scheduled outside; pause this DAG"
+        )
     if outside:
         raise partitions.NoPartition(
             f"{model.name} has no partition {outside[0]}: it goes from {model.start} to {model.end or 'today'}"

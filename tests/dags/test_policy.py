@@ -48,6 +48,7 @@ def test_every_dag_says_what_it_is_and_whose(dags: dict[str, Any]) -> None:
 def test_every_task_retries_ends_and_is_heard_of_when_it_fails(dags: dict[str, Any]) -> None:
     for dag in dags.values():
         assert dag.catchup is False and dag.start_date and dag.max_active_runs <= 16
+        assert dag.end_date is None, f"{dag.dag_id}: Airflow calls a run after the end_date a success, without any task"
         assert dag.on_failure_callback, f"{dag.dag_id}: a killed task mails nobody"
         for task in dag.tasks:
             name = f"{dag.dag_id}.{task.task_id}"
