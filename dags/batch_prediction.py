@@ -44,16 +44,18 @@ for model in load_models():
         audit = audit_predictions(model, run, version, features, scores, predictions)
         published = publish(model, run, version, features, audit)
 
-        chain(resolved, await_source, [source, version])
-        chain(source, features, checked, scores, predictions, audit, published)
+        chain(resolved, await_source, source, features, checked, scores, predictions, audit, published)
+        chain(await_source, version, scores)
 
         # A run about a range only starts one run for each of its partitions.
+        days = list_range(model, range_runs)
+        resolved >> days
         TriggerDagRunOperator.partial(
             task_id="start_range_runs",
             trigger_dag_id=f"predict_{model.name}",
             logical_date=None,
             skip_when_already_exists=True,
             map_index_template="{{ task.trigger_run_id }}",
-        ).expand_kwargs(list_range(model, range_runs))
+        ).expand_kwargs(days)
         # Last: a task is given a copy of the params that its DAG has by then, and serialising them costs more than all else.
         dag.params = prediction_form()

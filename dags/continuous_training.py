@@ -12,7 +12,7 @@ Learns a challenger from labelled partitions and makes it champion if it passes 
 
 from __future__ import annotations
 
-from airflow.sdk import DAG, CronTriggerTimetable
+from airflow.sdk import DAG, CronTriggerTimetable, chain
 
 from include.config import load_models
 from include.defaults import dag_arguments, training_form, wanted
@@ -36,6 +36,8 @@ for model in load_models():
         evaluation = platform.evaluate(model, run, snapshot, challenger)
         verdict = gate(model, run, challenger, evaluation)
         version = register(model, run, challenger, evaluation, verdict)
-        promote(model, run, version, verdict)
+        promoted = promote(model, run, version, verdict)
+
+        chain(run, snapshot, challenger, evaluation, verdict, version, promoted)
         # Last: a task is given a copy of the params that its DAG has by then, and serialising them costs more than all else.
         dag.params = training_form()

@@ -15,6 +15,7 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.serialization.serialized_objects import DagSerialization
 
 from include.config import REPOSITORY
+from include.model_task import Read
 from tests.conftest import ROOT
 
 KINDS = {"predict", "train", "arrivals"}
@@ -55,6 +56,17 @@ def test_every_task_retries_ends_and_is_heard_of_when_it_fails(dags: dict[str, A
             assert task.retries >= 1 and task.execution_timeout, name
             assert task.on_failure_callback, name
             assert task.retry_policy, name
+
+
+def test_what_a_task_reads_was_made_before_it(dags: dict[str, Any]) -> None:
+    read = 0
+    for dag in dags.values():
+        for task in dag.tasks:
+            for fact in getattr(task, "op_args", ()):
+                if isinstance(fact, Read):
+                    read += 1
+                    assert fact.task_id in task.get_flat_relative_ids(upstream=True), f"{dag.dag_id}.{task.task_id} reads {fact}"
+    assert read > 10
 
 
 def test_no_text_of_a_caller_reaches_a_template(dags: dict[str, Any]) -> None:
