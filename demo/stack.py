@@ -28,6 +28,7 @@ import psutil
 
 from demo.airflow_api import AirflowApi, RequestRefused
 from demo.postgres import running_postgres, stop_postgres
+from demo.signals import deferred_signals, terminating
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 COMPONENTS = {
@@ -41,7 +42,6 @@ HEALTHY = {"metadatabase", "scheduler", "triggerer", "dag_processor"}
 USER = "admin"
 MARK = "AILERON_STACK"  # an environment variable by which a process is known to be of this Airflow
 STARTS_WITHIN = 180.0  # seconds; ten on a free machine
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StackFailed(RuntimeError):
@@ -103,18 +103,18 @@ def running_airflow(
     """
     root = root.resolve()
     stack = ExitStack()
-    with _terminating():
+    with terminating():
         try:
             yield _start(stack, root, dags, port or _free_port(), extra or {}, say)
         finally:
-            with _deferred_signals():
+            with deferred_signals():
                 stack.close()
 
 
 def _start(stack: ExitStack, root: Path, dags: Path, port: int, extra: dict[str, str], say: Callable[[str], None]) -> Airflow:
     began = time.monotonic()
     home, mail = root / "airflow", root / "mail"
-    with _deferred_signals():  # nothing is started without its end being on the stack
+    with deferred_signals():  # nothing is started without its end being on the stack
         stack.enter_context(_only_one(root))
         _stop_leftovers(root)
         (home / "logs").mkdir(parents=True, exist_ok=True)
@@ -229,7 +229,7 @@ class _Processes:
         self._started: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, arguments: Sequence[str]) -> None:
-        with _deferred_signals(), Path(self._log(name)).open("ab") as log:
+        with deferred_signals(), Path(self._log(name)).open("ab") as log:
             self._started[name] = subprocess.Popen(
                 [*AIRFLOW, *arguments],
                 env=self._environment,
@@ -337,36 +337,6 @@ def _wait_until_healthy(airflow: Airflow, processes: _Processes) -> None:
         time.sleep(0.2)
     tails = "\n".join(f"--- {name}\n{processes.log_tail(name)}" for name in COMPONENTS)
     raise StackFailed(f"not healthy after {STARTS_WITHIN:.0f} s: {', '.join(sorted(missing))}; the ends of the logs:\n{tails}")
-
-
-@contextmanager
-def _terminating() -> Generator[None]:
-    """SIGTERM and SIGHUP end the program as Ctrl-C does: by an exception, so that all is cleaned up."""
-
-    def leave(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _deferred_signals() -> Generator[None]:
-    """Signals wait for the end of the block: no process is started without being noted, no clean-up is cut short."""
-    arrived: list[int] = []
-    before = {waiting: signal.signal(waiting, lambda number, frame: arrived.append(number)) for waiting in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if arrived:
-        signal.raise_signal(arrived[0])
 
 
 @contextmanager

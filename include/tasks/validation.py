@@ -49,7 +49,8 @@ def validate(model: ModelConfig, stage: Stage, run: dict[str, Any], parameters: 
     """
     report = check_stage(model, stage, run, parameters)
     if not report.success:
-        raise ValidationFailed(f"{model.name} {run['partition']}: {stage} check failed: {report.summary()}", report)
+        found = "; ".join(check.sentence for check in report.failed)
+        raise ValidationFailed(f"{model.name} {run['partition']}: {stage} check failed: {found}", report)
     return {"checks": len(report.checks), "warnings": [check.sentence for check in report.warnings], "page": str(report.page)}
 
 
@@ -59,9 +60,8 @@ def check_stage(model: ModelConfig, stage: Stage, run: dict[str, Any], parameter
     page = Path(platform.report_page(model, run, stage))
     data, contract = platform.dataset(model, stage, run), stage_columns(model, stage)
     report = run_suite(suite_file(model.name, stage), data, parameters, page, contract)
-    for check in (*report.failed, *report.warnings):
-        log.warning("%s: %s", check.severity, check.sentence)
-    log.info("%s: %d checks, %d failed, page: %s", stage, len(report.checks), len(report.failed), report.page)
+    log.log(logging.WARNING if report.failed or report.warnings else logging.INFO, "%s", report.summary())
+    log.info("page: %s", report.page)
     return report
 
 
