@@ -81,6 +81,13 @@ class Platform(Protocol):
     def declared_rows(self, model: ModelConfig, partition: date) -> int | None:
         """How many rows the marker says the partition has, if it says so."""
 
+    def fingerprint(self, model: ModelConfig, partition: date) -> str:
+        """State of one source partition.
+
+        Raises:
+            SourceMissing: if it has not landed.
+        """
+
     def landed(self, model: ModelConfig) -> dict[date, str]:
         """Fingerprint of every complete source partition; it changes when the partition does."""
 

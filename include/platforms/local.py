@@ -75,6 +75,10 @@ def landing_watchers(model: ModelConfig) -> list[AssetWatcher]:
     return [AssetWatcher(name=f"{model.name}_landing", trigger=LandingTrigger(folder=str(folder)))]
 
 
+def fingerprint(model: ModelConfig, partition: date) -> str:
+    return lake.fingerprint(model, partition)
+
+
 def landed(model: ModelConfig) -> dict[date, str]:
     return lake.landed(model)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import date
 from typing import Any
 
 from airflow.sdk import task
@@ -22,7 +23,8 @@ def find_unpublished(model: ModelConfig, *, ti: Any = None) -> list[dict[str, An
     """One run to start per partition that landed and was not published from what is there now.
 
     Only the last partitions that landed are looked at (`prediction.arrivals_lookback` of them), and none that a run is
-    working on: that run, or the next wake-up after it, sees the change. The run id is made from the partition, its next
+    working on: that run, or the next wake-up after it, sees the change. A run that failed on the same source is not
+    tried again by another: that would cost twice and mail twice. The run id is made from the partition, its next
     version and its source, so the same state asks for the same run, however often it is looked at.
     """
     if registry().alias(model.name, "champion") is None:
@@ -37,9 +39,8 @@ def find_unpublished(model: ModelConfig, *, ti: Any = None) -> list[dict[str, An
         current = published.get(day.isoformat())
         if current and current.body["source"] == landed[day]:
             continue
-        busy = _running(ti, dag_id, model.name, day.isoformat())
-        if busy:
-            log.info("%s: run %s is at it", day, busy)
+        if reason := _why_not(ti, dag_id, model.name, day, landed[day]):
+            log.info("%s: %s", day, reason)
             continue
         version = current.body["version"] + 1 if current else 1
         runs.append({
@@ -50,12 +51,18 @@ def find_unpublished(model: ModelConfig, *, ti: Any = None) -> list[dict[str, An
     return runs
 
 
-def _running(ti: Any, dag_id: str, model: str, partition: str) -> str | None:
-    """A run of this partition that has not ended."""
-    for record in ledger.read("prediction_run", model, prefix=f"{partition}."):
-        run_id = record.body["run_id"]
-        if ti.get_dr_count(dag_id=dag_id, run_ids=[run_id], states=["queued", "running"]):
-            return str(run_id)
+def _why_not(ti: Any, dag_id: str, model: str, day: date, source: str) -> str | None:
+    """A run that makes another one needless: one that has not ended, or one that has failed on the very same source."""
+
+    def in_state(run_id: str, *states: str) -> bool:
+        return bool(ti.get_dr_count(dag_id=dag_id, run_ids=[run_id], states=list(states)))
+
+    for record in ledger.read("prediction_run", model, prefix=f"{day}."):
+        if in_state(record.body["run_id"], "queued", "running"):
+            return f"run {record.body['run_id']} is at it"
+    for run_id in history.attempts(model, day, source):
+        if in_state(run_id, "failed"):
+            return f"run {run_id} has failed on this source, and its owner was mailed: clear it when the cause is gone"
     return None
 
 

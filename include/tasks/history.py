@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Any
 
 from include import ledger
+from include.config import ModelConfig
 
 
 def published(model: str) -> dict[str, ledger.Record]:
@@ -21,3 +23,16 @@ def before(model: str, partition: date, count: int = 7) -> list[ledger.Record]:
     """The present publications of the last partitions before a day, nearest last."""
     earlier = sorted((key, record) for key, record in published(model).items() if key < partition.isoformat())
     return [record for _, record in earlier[-count:]]
+
+
+def record_attempt(model: ModelConfig, run: dict[str, Any], source: str) -> None:
+    """An ordinary run is about to predict a partition from this state of its source."""
+    if run["model_choice"] == "champion" and not run["dry_run"]:
+        body = {"partition": run["partition"], "run_id": run["run_id"], "source": source}
+        ledger.append("attempt", model.name, f"{run['partition']}.{run['workspace']}.{source}", body)
+
+
+def attempts(model: str, partition: date, source: str) -> list[str]:
+    """Ids of the ordinary runs that were to predict a partition from this state of its source."""
+    records = ledger.read("attempt", model, prefix=f"{partition.isoformat()}.")
+    return [record.body["run_id"] for record in records if record.body["source"] == source]

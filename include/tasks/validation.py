@@ -32,6 +32,7 @@ class ValidationFailed(ValueError):
 @model_task
 def validate_source(model: ModelConfig, run: dict[str, Any]) -> dict[str, Any]:
     """Is the partition that landed what the contract says, and all of it?"""
+    history.record_attempt(model, run, platform_for(model).fingerprint(model, partitions.parse(run["partition"])))
     return validate(model, "source", run, volume(model, run))
 
 

@@ -38,9 +38,10 @@ def test_every_feature_has_its_value(connection, run):
     fill(
         connection,
         flights=[
-            flight("a", NOON + timedelta(minutes=30), tailnum="N7", distance=2475.0),
+            flight("a", NOON + timedelta(minutes=30), distance=2475.0),
             flight("b", NOON),
             flight("c", NOON + HOUR),
+            flight("yesterday", NOON - 24 * HOUR, tailnum="N7"),
         ],
         weather=[
             observation(NOON - HOUR, temperature=39.0, dew_point=26.0, humidity=59.0, wind_speed=10.0, wind_gust=20.0)
@@ -61,8 +62,8 @@ def test_every_feature_has_its_value(connection, run):
         "distance": 2475.0,
         "scheduled_minutes": 70.0,
         "departures_this_hour": 2.0,
-        "plane_age": 15.0,
-        "seats": 200.0,
+        "route_plane_age": 15.0,
+        "route_seats": 200.0,
         "temperature": 39.0,
         "dew_point": 26.0,
         "humidity": 59.0,
@@ -96,9 +97,12 @@ def test_scheduled_minutes_wrap_past_midnight(connection, run, departure, arriva
 
 
 def test_what_is_unknown_is_null_and_is_scored(connection, run):
-    fill(connection, flights=[flight("a", NOON, tailnum=None), flight("b", NOON, tailnum="N9")], planes=[plane("N1")])
-    for row in run("accepted_features"):
-        assert (row["plane_age"], row["seats"], row["temperature"], row["wind_gust"]) == (None, None, None, None)
+    past = [flight(key, NOON - 24 * HOUR, tailnum=tail) for key, tail in (("nobody's", None), ("unregistered", "N9"))]
+    fill(connection, flights=[*past, flight("a", NOON, tailnum=None), flight("b", NOON)], planes=[plane("N1"), plane(None)])
+    found = run("accepted_features")
+    assert len(found) == 2
+    for row in found:
+        assert (row["route_plane_age"], row["route_seats"], row["temperature"], row["wind_gust"]) == (None, None, None, None)
     assert run("quarantined_rows") == []
 
 
@@ -112,8 +116,73 @@ def test_doubled_lookups_do_not_multiply_rows_and_their_order_does_not_matter(co
     weather = [observation(NOON - HOUR, temperature=t) for t in (41.0, None, 43.0, 41.0)]
     planes = [plane("N1", built_year=year) for year in (1999, 2001)]
     for order in (1, -1):
-        fill(connection, flights=[flight("a", NOON)], weather=weather[::order], planes=planes[::order])
-        assert [(row["temperature"], row["plane_age"]) for row in run("accepted_features")] == [(43.0, 12.0)]
+        flights = [flight("a", NOON), flight("yesterday", NOON - 24 * HOUR)]
+        fill(connection, flights=flights, weather=weather[::order], planes=planes[::order])
+        assert [(row["temperature"], row["route_plane_age"]) for row in run("accepted_features")] == [(43.0, 12.0)]
+
+
+PLANES_OF_KNOWN_AGE = [plane("N1", built_year=2003, seats=150), plane("N2", built_year=2008, seats=200)]
+
+
+@pytest.mark.parametrize(
+    ("days_ago", "other", "age", "seats"),
+    [
+        (28, {}, 7.5, 175.0),
+        (2, {}, 7.5, 175.0),
+        (29, {}, 10.0, 150.0),
+        (0, {}, 10.0, 150.0),
+        (-1, {}, 10.0, 150.0),
+        (2, {"carrier": "AA"}, 10.0, 150.0),
+        (2, {"origin": "LGA"}, 10.0, 150.0),
+        (2, {"dest": "LAX"}, 10.0, 150.0),
+        (2, {"distance": -1.0}, 10.0, 150.0),
+    ],
+    ids=str,
+)
+def test_planes_are_those_of_the_route_in_the_28_days_before(connection, run, days_ago, other, age, seats):
+    past = [
+        flight("yesterday", NOON - timedelta(days=1), tailnum="N1"),
+        flight("other", NOON - timedelta(days=days_ago), tailnum="N2", **other),
+    ]
+    fill(connection, flights=[*past, flight("a", NOON)], planes=PLANES_OF_KNOWN_AGE)
+    [row] = [row for row in run("accepted_features") if row["flight_id"] == "a"]
+    assert (row["route_plane_age"], row["route_seats"]) == (age, seats)
+
+
+def test_each_past_flight_counts_once_and_what_is_unknown_of_its_plane_does_not(connection, run):
+    past = [flight(f"{n}", NOON - timedelta(days=1 + n % 2), tailnum=f"N{1 + n % 3}") for n in range(9)]
+    planes = [plane("N1", built_year=2003, seats=100), plane("N2", built_year=None, seats=200), plane("N3", seats=None)]
+    fill(connection, flights=[*past, flight("a", NOON)], planes=planes)
+    assert [(row["route_plane_age"], row["route_seats"]) for row in run("accepted_features")] == [(10.0, 150.0)]
+
+
+def test_age_is_counted_in_the_year_of_the_flight(connection, run):
+    new_year = datetime(2014, 1, 1, 12)
+    fill(connection, flights=[flight("a", new_year), flight("b", new_year - timedelta(days=1))], planes=PLANES_OF_KNOWN_AGE)
+    assert [row["route_plane_age"] for row in run("accepted_features", new_year.date())] == [11.0]
+
+
+def test_training_has_the_features_that_each_day_had_alone(connection, run):
+    """Each day flies newer and larger planes than the one before, so that a day more or less in a window shows."""
+    start, routes = NOON - timedelta(days=40), [("B6", "JFK", "BOS"), ("AA", "LGA", "ORD"), ("UA", "EWR", "SFO")]
+    flights = [
+        flight(f"{day} {n}", start + timedelta(days=day, hours=n), carrier=carrier, origin=origin, dest=dest, tailnum=f"N{day}")
+        for day in range(47)
+        for n, (carrier, origin, dest) in enumerate(routes)
+        if (day + n) % 5
+    ]
+    planes = [plane(f"N{day}", built_year=1960 + day, seats=day * day) for day in range(47)]
+    weather = [observation(start + n * HOUR, origin="JFK", temperature=float(n)) for n in range(47 * 24)]
+    outcomes = [outcome(row["flight_id"], row["partition_date"], 0.0) for row in flights]
+    fill(connection, flights=flights, weather=weather, planes=planes, flight_outcomes=outcomes)
+    days = [DAY + timedelta(days=n) for n in range(6)]
+
+    for name in ("accepted_features", "training_set"):
+        alone = [row for day in days for row in run(name, day)]
+        assert sorted(map(str, run(name, days[0], days[-1]))) == sorted(map(str, alone)), name
+    assert {row["partition_date"] for row in alone} == set(days)
+    ages = {(row["carrier"], row["route_plane_age"]) for row in alone}
+    assert len(ages) == len(alone) > 12, "no two days have the same planes behind them"
 
 
 def test_a_rejected_row_is_no_departure(connection, run):
@@ -281,9 +350,12 @@ def test_translations_mean_the_same(connection, run, name, dialect):
     minutes = range(0, 600, 37)
     fill(
         connection,
-        flights=[flight(f"{n}", NOON + timedelta(minutes=m), distance=float(n % 5) * 100) for n, m in enumerate(minutes)],
+        flights=[
+            *(flight(f"{n}", NOON + timedelta(minutes=m), distance=float(n % 5) * 100) for n, m in enumerate(minutes)),
+            *(flight(f"past {n}", NOON - timedelta(days=n), tailnum=f"N{n}") for n in range(1, 32)),
+        ],
         weather=[observation(NOON + n * HOUR, temperature=[41.0, None, math.nan, math.inf][n % 4]) for n in range(12)],
-        planes=[plane("N1")],
+        planes=[plane(f"N{n}", built_year=1980 + n, seats=100 + n * n) for n in range(1, 32, 3)],
         flight_outcomes=[outcome(f"{n}", DAY, float(n * 2)) for n in range(len(minutes))],
     )
     model = load_model("flight_delays")

@@ -18,13 +18,18 @@ HOURS = [START + timedelta(hours=n) for n in range(72)]
 ORIGINS = ("EWR", "JFK", "LGA")
 ELEMENTS = ("temperature", "dew_point", "humidity", "wind_speed", "wind_gust", "precipitation", "pressure", "visibility")
 
-FLIGHTS = [flight(f"{origin}-{hour:%d%H}", hour + timedelta(minutes=15), origin=origin) for hour in HOURS for origin in ORIGINS]
+TAILS = ("N1", "N2", "N3", None)
+FLIGHTS = [
+    flight(f"{origin}-{hour:%d%H}", hour + timedelta(minutes=15), origin=origin, tailnum=TAILS[hour.hour % 4])
+    for hour in HOURS
+    for origin in ORIGINS
+]
 WEATHER = [
     observation(hour, origin=origin, **{name: float(n) for name in ELEMENTS})
     for n, hour in enumerate(HOURS)
     for origin in ORIGINS
 ]
-PLANES = [plane("N1")]
+PLANES = [plane("N1"), plane("N2", built_year=1999, seats=20), plane("N3", built_year=2012, seats=300)]
 OUTCOMES = [outcome(row["flight_id"], row["partition_date"], 0.0) for row in FLIGHTS]
 DAY = (START + timedelta(days=1)).date()
 
@@ -82,6 +87,23 @@ def test_later_partitions_are_not_known(features, before, lost):
         flights=changed(FLIGHTS, scheduled_departure=HOURS[30], scheduled_departure_minute=0, carrier="XX"),
         weather=changed(WEATHER, observed_hour=HOURS[30], temperature=1e9),
     )
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_the_planes_of_the_day_itself_are_not_known(features, before, data):
+    """A flight without a tail number was always cancelled."""
+    all_alike, each_its_own = st.sampled_from([[tail] * 72 for tail in TAILS]), st.lists(st.sampled_from(TAILS), min_size=72)
+    tails = data.draw(st.one_of(all_alike, each_its_own))
+    ours = iter(tails)
+    assert features(flights=[row | {"tailnum": next(ours)} if row["partition_date"] == DAY else row for row in FLIGHTS]) == before
+
+
+def test_the_planes_of_the_day_before_are_known(features, before):
+    """That the test above can fail: these are the planes that the features have."""
+    changed = [row | {"tailnum": "N3"} if row["partition_date"] < DAY and row["origin"] == "JFK" else row for row in FLIGHTS]
+    differing = {key for key, row in features(flights=changed).items() if row != before[key]}
+    assert differing == {key for key, row in before.items() if row["origin"] == "JFK"}
 
 
 @pytest.mark.parametrize("outcomes", [[], [row | {"arrival_delay": 999.0} for row in OUTCOMES]], ids=["lost", "changed"])

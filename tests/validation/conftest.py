@@ -1,10 +1,10 @@
-"""Small tables in Parquet, suites in a few lines, and two real days."""
+"""Small tables in Parquet, suites in a few lines, and three real days."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from demo import simulator
 from include.config import load_model
 from include.validation import Dataset, Report, run_suite, stage_columns, suite_file
 
-BLIZZARD, NEW_YEARS_EVE = date(2013, 2, 9), date(2013, 12, 31)
+NEW_YEARS_DAY, BLIZZARD, NEW_YEARS_EVE = date(2013, 1, 1), date(2013, 2, 9), date(2013, 12, 31)
 ROWS = {"type": "expect_table_row_count_to_be_between", "kwargs": {"min_value": 1}}
 
 Ask = Callable[..., Report]
@@ -23,10 +23,15 @@ Ask = Callable[..., Report]
 
 @pytest.fixture(scope="session")
 def landed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two days of a source: in the blizzard a quarter of the flights had no plane, on New Year's Eve no weather was observed."""
+    """Three days of a source, two of them with the week before.
+
+    Before New Year's Day nothing had landed; in the blizzard a quarter of the flights had no plane; on New Year's Eve no
+    weather was observed.
+    """
     lake = tmp_path_factory.mktemp("landed")
+    simulator.land(lake, NEW_YEARS_DAY, NEW_YEARS_DAY)
     for day in (BLIZZARD, NEW_YEARS_EVE):
-        simulator.land(lake, day, day)
+        simulator.land(lake, day - timedelta(days=7), day)
     return lake
 
 

@@ -12,7 +12,7 @@ import pytest
 from include import queries
 from include.config import load_model
 from include.validation import Dataset, Report, Stage, run_suite, stage_columns, suite_file
-from tests.validation.conftest import BLIZZARD, NEW_YEARS_EVE
+from tests.validation.conftest import BLIZZARD, NEW_YEARS_DAY, NEW_YEARS_EVE
 
 Check = Callable[[Stage, str], Report]
 
@@ -61,7 +61,16 @@ def test_a_day_without_weather_is_predicted_and_told(check: Check, features: Cal
     assert "warning, temperature: 100 % null (776 rows) (limit: at most 20 % null)" in report.summary()
 
 
-@pytest.mark.parametrize("feature", ["departure_hour", "distance", "scheduled_minutes", "plane_age", "seats", "carrier", "dest"])
+def test_the_first_day_of_all_is_predicted_and_told(check: Check, features: Callable[[date], str]) -> None:
+    report = check("features", features(NEW_YEARS_DAY))
+    assert report.success, report.summary()
+    assert [(found.column, found.observed) for found in report.warnings] == [
+        ("route_plane_age", "100 % null (842 rows)"),
+        ("route_seats", "100 % null (842 rows)"),
+    ]
+
+
+@pytest.mark.parametrize("feature", ["departure_hour", "distance", "scheduled_minutes", "carrier", "dest"])
 def test_a_feature_that_is_null_everywhere_blocks(check: Check, features: Callable[[date], str], feature: str) -> None:
     type_of = "VARCHAR" if feature in ("carrier", "dest") else "DOUBLE"
     report = check("features", f"SELECT * REPLACE (NULL::{type_of} AS {feature}) FROM ({features(BLIZZARD)})")

@@ -7,8 +7,8 @@ SELECT
   `distance`,
   `scheduled_minutes`,
   `departures_this_hour`,
-  `plane_age`,
-  `seats`,
+  `route_plane_age`,
+  `route_seats`,
   `temperature`,
   `dew_point`,
   `humidity`,
@@ -37,8 +37,11 @@ SELECT
           WHEN NOT ABS(`departures_this_hour`) <= 3.4028234663852886e38
           THEN 'departures_this_hour'
         END,
-        CASE WHEN NOT ABS(`plane_age`) <= 3.4028234663852886e38 THEN 'plane_age' END,
-        CASE WHEN NOT ABS(`seats`) <= 3.4028234663852886e38 THEN 'seats' END,
+        CASE
+          WHEN NOT ABS(`route_plane_age`) <= 3.4028234663852886e38
+          THEN 'route_plane_age'
+        END,
+        CASE WHEN NOT ABS(`route_seats`) <= 3.4028234663852886e38 THEN 'route_seats' END,
         CASE WHEN NOT ABS(`temperature`) <= 3.4028234663852886e38 THEN 'temperature' END,
         CASE WHEN NOT ABS(`dew_point`) <= 3.4028234663852886e38 THEN 'dew_point' END,
         CASE WHEN NOT ABS(`humidity`) <= 3.4028234663852886e38 THEN 'humidity' END,
@@ -64,8 +67,8 @@ FROM (
     CAST(`distance` AS FLOAT64) AS `distance`,
     CAST(`scheduled_minutes` AS FLOAT64) AS `scheduled_minutes`,
     CAST(`departures_this_hour` AS FLOAT64) AS `departures_this_hour`,
-    CAST(`plane_age` AS FLOAT64) AS `plane_age`,
-    CAST(`seats` AS FLOAT64) AS `seats`,
+    CAST(`route_plane_age` AS FLOAT64) AS `route_plane_age`,
+    CAST(`route_seats` AS FLOAT64) AS `route_seats`,
     CAST(`temperature` AS FLOAT64) AS `temperature`,
     CAST(`dew_point` AS FLOAT64) AS `dew_point`,
     CAST(`humidity` AS FLOAT64) AS `humidity`,
@@ -104,6 +107,114 @@ FROM (
       FROM `my-project.source.planes` AS `planes`
       GROUP BY
         `tailnum`
+    ), `past_planes` AS (
+      SELECT
+        `flights`.`partition_date`,
+        `flights`.`carrier`,
+        `flights`.`origin`,
+        `flights`.`dest`,
+        SUM(`fleet`.`built_year`) AS `built_years`,
+        COUNT(`fleet`.`built_year`) AS `planes_of_known_year`,
+        SUM(`fleet`.`seats`) AS `seats`,
+        COUNT(`fleet`.`seats`) AS `planes_of_known_seats`
+      FROM (
+        SELECT
+          `partition_date`,
+          `flight_id`,
+          `carrier`,
+          `flight_number`,
+          `tailnum`,
+          `origin`,
+          `dest`,
+          `distance`,
+          `scheduled_departure`,
+          `scheduled_departure_minute`,
+          `scheduled_arrival_minute`
+        FROM `my-project.source.flights` AS `flights`
+        WHERE
+          (
+            NOT `scheduled_departure` IS NULL
+          )
+          AND (
+            `scheduled_departure_minute` BETWEEN 0 AND 1439
+          )
+          AND (
+            `origin` IN ('EWR', 'JFK', 'LGA')
+          )
+          AND (
+            `distance` > 0 AND `distance` < 20000
+          )
+          AND (
+            `flight_number` BETWEEN 1 AND 9999
+          )
+          AND (
+            NOT `flight_id` IS NULL
+          )
+      ) AS `flights`
+      INNER JOIN `fleet`
+        ON `fleet`.`tailnum` = `flights`.`tailnum`
+      WHERE
+        `flights`.`partition_date` BETWEEN CAST(@first_partition - INTERVAL '28' DAY AS DATE) AND CAST(@last_partition - INTERVAL '1' DAY AS DATE)
+      GROUP BY
+        `flights`.`partition_date`,
+        `flights`.`carrier`,
+        `flights`.`origin`,
+        `flights`.`dest`
+    ), `days` AS (
+      SELECT DISTINCT
+        `partition_date`
+      FROM (
+        SELECT
+          `partition_date`,
+          `flight_id`,
+          `carrier`,
+          `flight_number`,
+          `tailnum`,
+          `origin`,
+          `dest`,
+          `distance`,
+          `scheduled_departure`,
+          `scheduled_departure_minute`,
+          `scheduled_arrival_minute`
+        FROM `my-project.source.flights` AS `flights`
+        WHERE
+          (
+            NOT `scheduled_departure` IS NULL
+          )
+          AND (
+            `scheduled_departure_minute` BETWEEN 0 AND 1439
+          )
+          AND (
+            `origin` IN ('EWR', 'JFK', 'LGA')
+          )
+          AND (
+            `distance` > 0 AND `distance` < 20000
+          )
+          AND (
+            `flight_number` BETWEEN 1 AND 9999
+          )
+          AND (
+            NOT `flight_id` IS NULL
+          )
+      ) AS `flights`
+      WHERE
+        `partition_date` BETWEEN @first_partition AND @last_partition
+    ), `routes` AS (
+      SELECT
+        `days`.`partition_date`,
+        `past_planes`.`carrier`,
+        `past_planes`.`origin`,
+        `past_planes`.`dest`,
+        SUM(`past_planes`.`built_years`) / SUM(`past_planes`.`planes_of_known_year`) AS `built_year`,
+        SUM(`past_planes`.`seats`) / SUM(`past_planes`.`planes_of_known_seats`) AS `seats`
+      FROM `days`
+      INNER JOIN `past_planes`
+        ON `past_planes`.`partition_date` BETWEEN CAST(`days`.`partition_date` - INTERVAL '28' DAY AS DATE) AND CAST(`days`.`partition_date` - INTERVAL '1' DAY AS DATE)
+      GROUP BY
+        `days`.`partition_date`,
+        `past_planes`.`carrier`,
+        `past_planes`.`origin`,
+        `past_planes`.`dest`
     )
     SELECT
       `flights`.`flight_id`,
@@ -118,8 +229,8 @@ FROM (
       COUNT(*) OVER (
         PARTITION BY `flights`.`partition_date`, `flights`.`origin`, TIMESTAMP_TRUNC(`flights`.`scheduled_departure`, HOUR)
       ) AS `departures_this_hour`,
-      EXTRACT(YEAR FROM `flights`.`partition_date`) - `fleet`.`built_year` AS `plane_age`,
-      `fleet`.`seats`,
+      EXTRACT(YEAR FROM `flights`.`partition_date`) - `routes`.`built_year` AS `route_plane_age`,
+      `routes`.`seats` AS `route_seats`,
       `observations`.`temperature`,
       `observations`.`dew_point`,
       `observations`.`humidity`,
@@ -165,8 +276,11 @@ FROM (
           NOT `flight_id` IS NULL
         )
     ) AS `flights`
-    LEFT JOIN `fleet`
-      ON `fleet`.`tailnum` = `flights`.`tailnum`
+    LEFT JOIN `routes`
+      ON `routes`.`partition_date` = `flights`.`partition_date`
+      AND `routes`.`carrier` = `flights`.`carrier`
+      AND `routes`.`origin` = `flights`.`origin`
+      AND `routes`.`dest` = `flights`.`dest`
     LEFT JOIN `observations`
       ON `observations`.`origin` = `flights`.`origin`
       AND `observations`.`observed_hour` = TIMESTAMP_TRUNC(`flights`.`scheduled_departure`, HOUR) - INTERVAL '1' HOUR
@@ -185,8 +299,8 @@ SELECT
   CAST(NULL AS FLOAT64) AS `distance`,
   CAST(NULL AS FLOAT64) AS `scheduled_minutes`,
   CAST(NULL AS FLOAT64) AS `departures_this_hour`,
-  CAST(NULL AS FLOAT64) AS `plane_age`,
-  CAST(NULL AS FLOAT64) AS `seats`,
+  CAST(NULL AS FLOAT64) AS `route_plane_age`,
+  CAST(NULL AS FLOAT64) AS `route_seats`,
   CAST(NULL AS FLOAT64) AS `temperature`,
   CAST(NULL AS FLOAT64) AS `dew_point`,
   CAST(NULL AS FLOAT64) AS `humidity`,

@@ -1,4 +1,4 @@
--- binds first_partition, last_partition, first_partition, last_partition, first_partition, last_partition, first_partition, last_partition
+-- binds first_partition, last_partition, first_partition, last_partition, first_partition, last_partition, first_partition, last_partition, first_partition, last_partition, first_partition, last_partition
 SELECT
   "flight_id",
   "partition_date",
@@ -12,8 +12,8 @@ FROM (
     "distance",
     "scheduled_minutes",
     "departures_this_hour",
-    "plane_age",
-    "seats",
+    "route_plane_age",
+    "route_seats",
     "temperature",
     "dew_point",
     "humidity",
@@ -38,7 +38,10 @@ FROM (
           END, CASE
             WHEN NOT ABS("departures_this_hour") <= 3.4028234663852886e38
             THEN 'departures_this_hour'
-          END, CASE WHEN NOT ABS("plane_age") <= 3.4028234663852886e38 THEN 'plane_age' END, CASE WHEN NOT ABS("seats") <= 3.4028234663852886e38 THEN 'seats' END, CASE WHEN NOT ABS("temperature") <= 3.4028234663852886e38 THEN 'temperature' END, CASE WHEN NOT ABS("dew_point") <= 3.4028234663852886e38 THEN 'dew_point' END, CASE WHEN NOT ABS("humidity") <= 3.4028234663852886e38 THEN 'humidity' END, CASE WHEN NOT ABS("wind_speed") <= 3.4028234663852886e38 THEN 'wind_speed' END, CASE WHEN NOT ABS("wind_gust") <= 3.4028234663852886e38 THEN 'wind_gust' END, CASE
+          END, CASE
+            WHEN NOT ABS("route_plane_age") <= 3.4028234663852886e38
+            THEN 'route_plane_age'
+          END, CASE WHEN NOT ABS("route_seats") <= 3.4028234663852886e38 THEN 'route_seats' END, CASE WHEN NOT ABS("temperature") <= 3.4028234663852886e38 THEN 'temperature' END, CASE WHEN NOT ABS("dew_point") <= 3.4028234663852886e38 THEN 'dew_point' END, CASE WHEN NOT ABS("humidity") <= 3.4028234663852886e38 THEN 'humidity' END, CASE WHEN NOT ABS("wind_speed") <= 3.4028234663852886e38 THEN 'wind_speed' END, CASE WHEN NOT ABS("wind_gust") <= 3.4028234663852886e38 THEN 'wind_gust' END, CASE
             WHEN NOT ABS("precipitation") <= 3.4028234663852886e38
             THEN 'precipitation'
           END, CASE WHEN NOT ABS("pressure") <= 3.4028234663852886e38 THEN 'pressure' END, CASE WHEN NOT ABS("visibility") <= 3.4028234663852886e38 THEN 'visibility' END],
@@ -56,8 +59,8 @@ FROM (
       CAST("distance" AS DOUBLE) AS "distance",
       CAST("scheduled_minutes" AS DOUBLE) AS "scheduled_minutes",
       CAST("departures_this_hour" AS DOUBLE) AS "departures_this_hour",
-      CAST("plane_age" AS DOUBLE) AS "plane_age",
-      CAST("seats" AS DOUBLE) AS "seats",
+      CAST("route_plane_age" AS DOUBLE) AS "route_plane_age",
+      CAST("route_seats" AS DOUBLE) AS "route_seats",
       CAST("temperature" AS DOUBLE) AS "temperature",
       CAST("dew_point" AS DOUBLE) AS "dew_point",
       CAST("humidity" AS DOUBLE) AS "humidity",
@@ -96,6 +99,114 @@ FROM (
         FROM "awsdatacatalog"."source"."planes" AS "planes"
         GROUP BY
           "tailnum"
+      ), "past_planes" AS (
+        SELECT
+          "flights"."partition_date",
+          "flights"."carrier",
+          "flights"."origin",
+          "flights"."dest",
+          SUM("fleet"."built_year") AS "built_years",
+          COUNT("fleet"."built_year") AS "planes_of_known_year",
+          SUM("fleet"."seats") AS "seats",
+          COUNT("fleet"."seats") AS "planes_of_known_seats"
+        FROM (
+          SELECT
+            "partition_date",
+            "flight_id",
+            "carrier",
+            "flight_number",
+            "tailnum",
+            "origin",
+            "dest",
+            "distance",
+            "scheduled_departure",
+            "scheduled_departure_minute",
+            "scheduled_arrival_minute"
+          FROM "awsdatacatalog"."source"."flights" AS "flights"
+          WHERE
+            (
+              NOT "scheduled_departure" IS NULL
+            )
+            AND (
+              "scheduled_departure_minute" BETWEEN 0 AND 1439
+            )
+            AND (
+              "origin" IN ('EWR', 'JFK', 'LGA')
+            )
+            AND (
+              "distance" > 0 AND "distance" < 20000
+            )
+            AND (
+              "flight_number" BETWEEN 1 AND 9999
+            )
+            AND (
+              NOT "flight_id" IS NULL
+            )
+        ) AS "flights"
+        INNER JOIN "fleet"
+          ON "fleet"."tailnum" = "flights"."tailnum"
+        WHERE
+          "flights"."partition_date" BETWEEN CAST(CAST(? AS DATE) - INTERVAL '28' DAY AS DATE) AND CAST(CAST(? AS DATE) - INTERVAL '1' DAY AS DATE)
+        GROUP BY
+          "flights"."partition_date",
+          "flights"."carrier",
+          "flights"."origin",
+          "flights"."dest"
+      ), "days" AS (
+        SELECT DISTINCT
+          "partition_date"
+        FROM (
+          SELECT
+            "partition_date",
+            "flight_id",
+            "carrier",
+            "flight_number",
+            "tailnum",
+            "origin",
+            "dest",
+            "distance",
+            "scheduled_departure",
+            "scheduled_departure_minute",
+            "scheduled_arrival_minute"
+          FROM "awsdatacatalog"."source"."flights" AS "flights"
+          WHERE
+            (
+              NOT "scheduled_departure" IS NULL
+            )
+            AND (
+              "scheduled_departure_minute" BETWEEN 0 AND 1439
+            )
+            AND (
+              "origin" IN ('EWR', 'JFK', 'LGA')
+            )
+            AND (
+              "distance" > 0 AND "distance" < 20000
+            )
+            AND (
+              "flight_number" BETWEEN 1 AND 9999
+            )
+            AND (
+              NOT "flight_id" IS NULL
+            )
+        ) AS "flights"
+        WHERE
+          "partition_date" BETWEEN CAST(? AS DATE) AND CAST(? AS DATE)
+      ), "routes" AS (
+        SELECT
+          "days"."partition_date",
+          "past_planes"."carrier",
+          "past_planes"."origin",
+          "past_planes"."dest",
+          CAST(SUM("past_planes"."built_years") AS DOUBLE) / SUM("past_planes"."planes_of_known_year") AS "built_year",
+          CAST(SUM("past_planes"."seats") AS DOUBLE) / SUM("past_planes"."planes_of_known_seats") AS "seats"
+        FROM "days"
+        INNER JOIN "past_planes"
+          ON "past_planes"."partition_date" BETWEEN CAST("days"."partition_date" - INTERVAL '28' DAY AS DATE) AND CAST("days"."partition_date" - INTERVAL '1' DAY AS DATE)
+        GROUP BY
+          "days"."partition_date",
+          "past_planes"."carrier",
+          "past_planes"."origin",
+          "past_planes"."dest"
       )
       SELECT
         "flights"."flight_id",
@@ -109,8 +220,8 @@ FROM (
         COUNT(*) OVER (
           PARTITION BY "flights"."partition_date", "flights"."origin", DATE_TRUNC('HOUR', "flights"."scheduled_departure")
         ) AS "departures_this_hour",
-        EXTRACT(YEAR FROM "flights"."partition_date") - "fleet"."built_year" AS "plane_age",
-        "fleet"."seats",
+        EXTRACT(YEAR FROM "flights"."partition_date") - "routes"."built_year" AS "route_plane_age",
+        "routes"."seats" AS "route_seats",
         "observations"."temperature",
         "observations"."dew_point",
         "observations"."humidity",
@@ -156,8 +267,11 @@ FROM (
             NOT "flight_id" IS NULL
           )
       ) AS "flights"
-      LEFT JOIN "fleet"
-        ON "fleet"."tailnum" = "flights"."tailnum"
+      LEFT JOIN "routes"
+        ON "routes"."partition_date" = "flights"."partition_date"
+        AND "routes"."carrier" = "flights"."carrier"
+        AND "routes"."origin" = "flights"."origin"
+        AND "routes"."dest" = "flights"."dest"
       LEFT JOIN "observations"
         ON "observations"."origin" = "flights"."origin"
         AND "observations"."observed_hour" = DATE_TRUNC('HOUR', "flights"."scheduled_departure") - INTERVAL '1' HOUR
