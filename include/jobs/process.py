@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, NoReturn, TypeVar, get_type_hints
 
 from include.core.errors import Refused
 
@@ -40,10 +40,11 @@ def main(kind: type[Spec], job: Callable[[Spec], None]) -> None:
             raise InvalidSpec("give one argument: the path of the spec, a JSON file")
         job(read_spec(Path(sys.argv[1]), kind))
     except Refused as error:
-        _fail(str(error), 1)
+        _end(1, str(error))
     except Exception as error:
         traceback.print_exc()
-        _fail(f"{type(error).__name__}: {error}", 2)
+        _end(2, f"{type(error).__name__}: {error}")
+    _end(0)
 
 
 def read_spec(path: Path, kind: type[Spec]) -> Spec:
@@ -121,6 +122,10 @@ def _end_with_parent() -> None:
     os._exit(128 + signal.SIGTERM)
 
 
-def _fail(message: str, code: int) -> None:
-    print(f"ERROR: {' '.join(message.split())}", file=sys.stderr, flush=True)
-    sys.exit(code)
+def _end(code: int, error: str = "") -> NoReturn:
+    """End now. All files are closed, and threads of native libraries sometimes abort an interpreter that shuts down."""
+    if error:
+        print(f"ERROR: {' '.join(error.split())}", file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -51,6 +51,8 @@ def validate(model: ModelConfig, stage: Stage, run: dict[str, Any], parameters: 
     report = check_stage(model, stage, run, parameters)
     if not report.success:
         found = "; ".join(check.sentence for check in report.failed)
+        if report.warnings:  # a column that nobody knows tells what became of one that is missing
+            found += f" (also: {'; '.join(check.sentence for check in report.warnings)})"
         raise ValidationFailed(f"{model.name} {run['partition']}: {stage} check failed: {found}", report)
     return {"checks": len(report.checks), "warnings": [check.sentence for check in report.warnings], "page": str(report.page)}
 
