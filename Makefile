@@ -28,12 +28,17 @@ up: $(INSTALLED) ## The same Airflow to look around in, until Ctrl-C
 clean: $(INSTALLED) ## Removes .local: what `make demo` and `make up` left behind
 	$(BIN)/python -m demo clean
 
-.PHONY: test test-slow lint docs
+.PHONY: test test-slow bench lint docs
 test: $(INSTALLED) ## All tests but the slow ones; ARGS='-k restore' for some
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(ARGS)
 
 test-slow: $(INSTALLED) ## The tests that start an Airflow of their own
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+bench: $(INSTALLED) ## What is claimed of speed and safety, measured here
+	$(BIN)/python -m benchmarks.scoring
+	$(BIN)/python -m benchmarks.parsing
+	$(BIN)/python -m benchmarks.publishing
 
 lint: $(INSTALLED) ## Style, types, who imports whom, models
 	$(BIN)/ruff check
