@@ -21,9 +21,18 @@ from tests.dag_runs import run_dag, states
 
 DAG = "predict_flight_delays"
 DAY = "2013-02-03"
-PATH = ["resolve_partition", "await_source", "choose_model", "validate_source", "build_features", "validate_features"] + [
-    "score", "postprocess", "audit_predictions", "publish"
-]  # fmt: skip
+PATH = [
+    "resolve_partition",
+    "await_source",
+    "choose_model",
+    "validate_source",
+    "build_features",
+    "validate_features",
+    "score",
+    "postprocess",
+    "audit_predictions",
+    "publish",
+]
 
 
 def rows(lake: Path, day: str = DAY, columns: str = "flight_id, score, decision, model_version") -> list[Any]:
