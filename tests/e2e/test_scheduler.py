@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -28,9 +30,13 @@ MONTH = [date(2013, 2, day) for day in range(1, 29)]
 
 
 @pytest.fixture(scope="module")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    """An Airflow with a champion as of 1 February and a month of flights to predict."""
-    root = tmp_path_factory.mktemp("stack")
+def airflow() -> Iterator[Airflow]:
+    """An Airflow with a champion as of 1 February and a month of flights to predict.
+
+    Not below pytest's own folder: the next pytest that starts closes it to all but its user, and PostgreSQL does not
+    run as root.
+    """
+    root = Path(tempfile.mkdtemp(prefix="aileron-e2e-"))
     simulator.land(root / "lake", date(2013, 1, 1), MONTH[-1])
     simulator.land_outcomes(root / "lake", date(2013, 1, 1), date(2013, 1, 31))
     with running_airflow(root, extra={"AILERON_LAKE": str(root / "lake")}) as running:
@@ -40,6 +46,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
         follow_tasks(running, Screen(), TRAIN, "first", seconds=600)
         running.api.unpause(PREDICT)
         yield running
+    shutil.rmtree(root)
 
 
 def eventually(done: Callable[[], Any], seconds: float = 300) -> Any:
