@@ -1,13 +1,14 @@
 """Real runs of real DAGs, without a scheduler: `dag.test()` with what it cannot be told, such as the partition key.
 
-`python -m tests.dag_runs '{"dag_id": ..., "conf": ...}' ...` runs one after the other, in a process of its own and the environment
-it is given; with "again" in the object, it is `run_again`.
+`python -m tests.dag_runs '{"dag_id": ..., "conf": ...}' ...` does one run after the other, in a process of its own and the
+environment that it is given; with "again" in the object, it is `run_again`.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -65,7 +66,8 @@ def run_again(dag_id: str, run_id: str, tasks: Collection[str] = ()) -> DagRun:
 
     def get(*, dag: Any, session: Any, **arguments: Any) -> DagRun:
         run = _run_of(dag_id, run_id, session)
-        run.dag = dag
+        run.dag, run.state = dag, DagRunState.RUNNING  # it may never have run: then it is still queued
+        session.commit()
         return run
 
     return _run(load_dag(dag_id), get, None)
@@ -79,7 +81,13 @@ def states(run: DagRun) -> dict[str, str]:
 def _run(dag: Any, run: Callable[..., DagRun], conf: dict[str, Any] | None) -> DagRun:
     for task in dag.tasks:
         task.retry_delay = timedelta(0)
-    with mock.patch.object(dagrun_module, "get_or_create_dagrun", run):
+    pause, waiting = time.sleep, type(dag).test.__code__
+
+    def sleep(seconds: float) -> None:
+        """dag.test() pauses for a second wherever a failure has left nothing to do, again and again."""
+        pause(0.01 if sys._getframe(1).f_code is waiting else seconds)
+
+    with mock.patch.object(dagrun_module, "get_or_create_dagrun", run), mock.patch.object(time, "sleep", sleep):
         return dag.test(logical_date=NO_RUNS, run_conf=conf)
 
 

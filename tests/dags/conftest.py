@@ -75,7 +75,10 @@ def _copied(lake: Path, folder: Path) -> Path:
     """A lake of its own: the registry names artifacts by their full path."""
     shutil.copytree(lake, folder)
     with sqlite3.connect(folder / "registry.db") as registry:
-        registry.execute("UPDATE model_version_tags SET value = ? || '/models/' || substr(value, instr(value, '/models/') + 8) WHERE key = 'artifact'", (str(folder),))
+        registry.execute(
+            "UPDATE model_version_tags SET value = ? || substr(value, instr(value, '/models/')) WHERE key = 'artifact'",
+            (str(folder),),
+        )
     registry.close()
     return folder
 
