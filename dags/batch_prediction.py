@@ -14,13 +14,12 @@ Scores one partition with the champion and publishes it only when every check pa
 
 from __future__ import annotations
 
-from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG, chain
 
 from include.config import load_models
 from include.defaults import DAILY, dag_arguments, prediction_form, wanted
 from include.platforms import platform_for
-from include.tasks.prediction import audit_predictions, choose_model, list_range, publish, resolve_partition
+from include.tasks.prediction import audit_predictions, choose_model, list_range, publish, resolve_partition, start_predictions
 from include.tasks.validation import validate_features, validate_source
 
 for model in load_models():
@@ -50,12 +49,6 @@ for model in load_models():
         # A run about a range only starts one run for each of its partitions.
         days = list_range(model, range_runs)
         resolved >> days
-        TriggerDagRunOperator.partial(
-            task_id="start_range_runs",
-            trigger_dag_id=f"predict_{model.name}",
-            logical_date=None,
-            skip_when_already_exists=True,
-            map_index_template="{{ task.trigger_run_id }}",
-        ).expand_kwargs(days)
+        start_predictions(model, "start_range_runs", days)
         # Last: a task is given a copy of the params that its DAG has by then, and serialising them costs more than all else.
         dag.params = prediction_form()

@@ -13,7 +13,6 @@ whose source has changed since (late data).
 
 from __future__ import annotations
 
-from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable
 
 from include import assets
@@ -21,6 +20,7 @@ from include.config import load_models
 from include.defaults import dag_arguments, wanted
 from include.platforms import platform_for
 from include.tasks.arrivals import deliver_alerts, find_unpublished
+from include.tasks.prediction import start_predictions
 
 for model in load_models():
     if not wanted(f"arrivals_{model.name}"):
@@ -32,11 +32,5 @@ for model in load_models():
         max_active_runs=1,
         **dag_arguments(model, "arrivals", __doc__),
     ):
-        TriggerDagRunOperator.partial(
-            task_id="start_predictions",
-            trigger_dag_id=f"predict_{model.name}",
-            logical_date=None,
-            skip_when_already_exists=True,
-            map_index_template="{{ task.trigger_run_id }}",
-        ).expand_kwargs(find_unpublished(model))
+        start_predictions(model, "start_predictions", find_unpublished(model))
         deliver_alerts()

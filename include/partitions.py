@@ -6,6 +6,7 @@ starts carry it in their conf, a person types it into the trigger form. Nothing 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
@@ -88,6 +89,11 @@ def origin_of(dag_run: Any) -> str:
         return asked
     kind = getattr(dag_run.run_type, "value", str(dag_run.run_type))
     return {"backfill": "backfill", "scheduled": "scheduled"}.get(kind, "manual")
+
+
+def workspace_of(dag_run: Any) -> str:
+    """A name for what a run works on, the same at each try: 16 hex digits, as a run id is free text that a caller chose."""
+    return hashlib.sha256(f"{dag_run.dag_id}/{dag_run.run_id}".encode()).hexdigest()[:16]
 
 
 def days(first: date, last: date) -> Iterator[date]:

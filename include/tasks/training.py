@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import asdict
 from datetime import timedelta
@@ -43,7 +42,7 @@ def resolve_window(model: ModelConfig, *, dag_run: Any = None, params: Any = Non
         "last": last.isoformat(),
         "reason": REASONS.get(partitions.origin_of(dag_run), "by hand"),
         "run_id": dag_run.run_id,
-        "workspace": hashlib.sha256(f"{dag_run.dag_id}/{dag_run.run_id}".encode()).hexdigest()[:16],
+        "workspace": partitions.workspace_of(dag_run),
     }
 
 
