@@ -57,7 +57,8 @@ def _append(number: int) -> bool:
 
 
 def test_of_many_writers_one_wins(lake: Path) -> None:
-    with multiprocessing.get_context("fork").Pool(8) as pool:
+    # Spawned, not forked: a run of Airflow in this process leaves a handler of SIGTERM that a child must not inherit.
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
         assert sum(pool.map(_append, range(40), chunksize=1)) == 1
     assert len(ledger.read("promotion", "flights")) == 1
 
