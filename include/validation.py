@@ -411,6 +411,7 @@ def _mend_duckdb(engine: Engine, query: str, spill: Path) -> str:
         cursor.execute("SET preserve_insertion_order = false")
         cursor.execute(f"SET temp_directory = '{spill}'")
         cursor.execute("SET enable_progress_bar = false")
+        cursor.execute("SET async_threads = 0")  # with them, DuckDB 2.0 may hang for ever when a file cannot be read
         if "memory_limit" not in engine.url.query:
             cursor.execute("SET memory_limit = '512MB'")
         cursor.execute(f"CREATE TEMPORARY VIEW dataset AS {query}")

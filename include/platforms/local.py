@@ -284,7 +284,9 @@ def _text(text: str) -> str:
 def _duckdb() -> Iterator[DuckDBPyConnection]:
     import duckdb
 
-    with duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "autoload_known_extensions": False}) as connection:
+    # Without threads for reading and writing ahead: with them, DuckDB 2.0 may hang for ever when a disk is full.
+    chosen = {"memory_limit": MEMORY_LIMIT, "autoload_known_extensions": False, "async_threads": 0}
+    with duckdb.connect(config=chosen) as connection:
         yield connection
 
 
