@@ -285,7 +285,11 @@ def _duckdb() -> Iterator[DuckDBPyConnection]:
     import duckdb
 
     # Without threads for reading and writing ahead: with them, DuckDB 2.0 may hang for ever when a disk is full.
-    chosen = {"memory_limit": MEMORY_LIMIT, "autoload_known_extensions": False, "async_threads": 0}
+    chosen: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": MEMORY_LIMIT,
+        "autoload_known_extensions": False,
+        "async_threads": 0,
+    }
     with duckdb.connect(config=chosen) as connection:
         yield connection
 
