@@ -106,7 +106,7 @@ def train(
         spec=spec,
         training=_part(dates[~held_out], labels[~held_out]),
         holdout=_part(dates[held_out], labels[held_out]),
-        metrics=evaluate(labels[held_out], scores),
+        metrics=evaluate("classification", labels[held_out], scores),
         reference=score_reference(scores),
         golden=holdout[chosen],
     )

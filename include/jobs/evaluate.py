@@ -45,7 +45,7 @@ def run(spec: EvaluateSpec) -> None:
     if holdout.num_rows == 0:
         raise CannotTrain(f"{snapshot}: has no row later than {trained_to}, the last day of training: nothing to evaluate on")
     matrix, _ = encode(holdout.to_batches()[0], artifact.spec)
-    metrics = evaluate(holdout[spec.label].to_numpy(), predict(artifact.booster, matrix))
+    metrics = evaluate("classification", holdout[spec.label].to_numpy(), predict(artifact.booster, matrix))
     days = pc.min_max(holdout["partition_date"]).as_py()
     result = {"metrics": metrics, "rows": holdout.num_rows, "first": days["min"].isoformat(), "last": days["max"].isoformat()}
     write_json(Path(spec.result), result)

@@ -57,7 +57,7 @@ def test_the_metrics_are_those_of_the_holdout() -> None:
     rows, model = flights(), trained()
     holdout = rows.filter(pc.greater(rows["partition_date"], pa.scalar(date(2013, 1, 9)))).combine_chunks()
     matrix, _ = encode(holdout.to_batches()[0], model.spec)
-    assert model.metrics == evaluate(holdout["label"].to_numpy(), predict(model.booster, matrix))
+    assert model.metrics == evaluate("classification", holdout["label"].to_numpy(), predict(model.booster, matrix))
     assert model.metrics["auc"] > 0.6
 
 
@@ -85,7 +85,7 @@ def test_a_row_does_not_see_its_own_label() -> None:
     rows = replaced(rows, "carrier", rows["flight_id"])
     labels = rows["label"].to_numpy()
     _, encoded = fit_encodings(rows.combine_chunks().to_batches()[0], labels, NUMERIC, ("carrier",), seed=7)
-    assert abs(evaluate(labels, encoded[:, 0])["auc"] - 0.5) < 0.1
+    assert abs(evaluate("classification", labels, encoded[:, 0])["auc"] - 0.5) < 0.1
 
 
 def test_a_categorical_feature_that_is_always_null_can_be_trained_with() -> None:
