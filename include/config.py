@@ -87,7 +87,9 @@ class Features(Section):
 
 
 class Prediction(Section):
-    decision_threshold: Annotated[float, Field(gt=0, lt=1)] = Field(default=0.5, description="decision = score >= threshold")
+    decision_threshold: Annotated[float, Field(allow_inf_nan=False)] = Field(
+        default=0.5, description="decision = score >= threshold; for regression in the unit of the label"
+    )
     max_unseen_share: Share = Field(default=0.1, description="Tolerated share of rows with a category the model has not seen")
     max_score_shift: Annotated[float, Field(gt=0)] = Field(
         default=0.25, description="Largest tolerated distance (Kolmogorov-Smirnov, 0..1) of the scores from the partitions before"
@@ -98,17 +100,55 @@ class Prediction(Section):
     )
 
 
+class Search(Section):
+    """What `tune` may choose from. Every combination is tried on the last days before the holdout, never on the holdout."""
+
+    trials: Annotated[int, Field(ge=1, le=200)] = Field(default=12, description="Parameter sets that are tried; 1 tries only the first")
+    validation_days: Annotated[int, Field(ge=1, le=90)] = Field(
+        default=7, description="Days of each of the two validation sets, which end where the holdout begins"
+    )
+    windows: list[Annotated[int, Field(ge=2, le=3660)] | None] = Field(
+        default=[28, 56, None], min_length=1, description="Days to learn from, counted back from the last; null is all of the snapshot"
+    )
+    half_lives: list[Annotated[float, Field(gt=0, le=3660)] | None] = Field(
+        default=[None, 28], min_length=1, description="Days after which a row counts half; null weighs all rows alike"
+    )
+
+
+class Governor(Section):
+    """How often and at what cost a model may be trained. By hand no cooldown holds, but the budget does."""
+
+    cooldown_hours: Annotated[float, Field(ge=0, le=8760)] = Field(
+        default=20, description="Between admitted runs that nobody started by hand"
+    )
+    runs_per_month: Annotated[int, Field(ge=1, le=1000)] = 20
+    cost_per_month: Annotated[float, Field(ge=0)] | None = Field(default=None, description="Budget; null for none")
+    cost_per_hour: Annotated[float, Field(ge=0)] = Field(default=0.0, description="Of the machines that train, in the budget's currency")
+    expected_hours: Annotated[float, Field(gt=0, le=720)] = Field(default=1.0, description="Of the first run; then the past runs tell")
+
+
 class Training(Section):
     schedule: str | None = Field(default="0 3 * * 1", description="Cron, UTC; null for a model that is only trained on request")
-    window_days: Annotated[int, Field(ge=2, le=3660)] = Field(default=90, description="Days of labelled partitions to learn from")
+    window_days: Annotated[int, Field(ge=2, le=3660)] = Field(
+        default=90, description="Days of labelled partitions in a snapshot, the holdout included; larger than the history: expanding"
+    )
     holdout_days: Annotated[int, Field(ge=1, le=365)] = Field(
         default=14, description="The last days of the window: never trained on"
     )
     min_rows: Annotated[int, Field(ge=1)] = 1000
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 7
-    trees: Annotated[int, Field(ge=1, le=5000)] = 300
-    max_depth: Annotated[int, Field(ge=1, le=16)] = 6
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
+    max_trees: Annotated[int, Field(ge=1, le=5000)] = Field(default=300, description="Early stopping mostly takes fewer")
+    search: Search = Search()
+    governor: Governor = Governor()
+    after_new_label_days: Annotated[int, Field(ge=1, le=365)] | None = Field(
+        default=None, description="Request a training when labels of so many new days have landed since the last; null for never"
+    )
+    after_failed_partitions: Annotated[int, Field(ge=2, le=365)] | None = Field(
+        default=None, description="Request a training when the data of so many partitions in a row failed its checks; null for never"
+    )
+    max_feature_auc: Annotated[float, Field(gt=0.5, le=1)] = Field(
+        default=0.98, description="A single feature that tells the label better than this is taken for a leak"
+    )
 
     @model_validator(mode="after")
     def holdout_within_window(self) -> Training:
@@ -117,10 +157,50 @@ class Training(Section):
         return self
 
 
+MetricName = Literal["auc", "average_precision", "r2"]
+
+
 class Gate(Section):
-    floors: dict[Literal["auc", "average_precision"], Share] = Field(
-        default={"auc": 0.5}, description="A model below one of them is never promoted"
+    """What a challenger must show. Limits are here, under review; a run cannot bring its own."""
+
+    floors: dict[MetricName, Annotated[float, Field(ge=-1, le=1)]] = Field(
+        default={"auc": 0.5}, min_length=1, description="A model below one of them is never promoted"
     )
+    alpha: Annotated[float, Field(gt=0, le=0.2)] = Field(
+        default=0.05, description="Chance, per holdout, of promoting a model that is not better; spent over its uses"
+    )
+    max_holdout_uses: Annotated[int, Field(ge=1, le=10)] = Field(default=3, description="Then a gate waits for newer labels")
+    margin: Annotated[float, Field(gt=0, le=0.2)] = Field(
+        default=0.005, description="Of no consequence: a difference in AUC, or as a share of the champion's RMSE"
+    )
+    slices: list[Name] = Field(default=[], description="Categorical features; no value of them may get much worse")
+    slice_margin: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.05, description="How much larger, as a share, the loss of a slice may become"
+    )
+    min_slice_rows: Annotated[int, Field(ge=2)] = Field(default=200, description="Smaller slices are shown, not judged")
+    max_calibration_error: Annotated[float, Field(gt=0)] = Field(
+        default=0.1, description="Mean distance of forecast and outcome over ten bins: a probability, or a share of the labels' spread"
+    )
+    min_rows: Annotated[int, Field(ge=2)] = Field(default=500, description="Labelled rows of the holdout")
+    min_positives: Annotated[int, Field(ge=1)] = Field(default=50, description="And of each class at least so many (classification)")
+    min_label_coverage: Share = Field(default=0.9, description="Share of the rows of the holdout that have a label")
+    max_megabytes: Annotated[float, Field(gt=0)] = Field(default=100, description="Size of the model file")
+    max_seconds_per_million: Annotated[float, Field(gt=0)] = Field(default=600, description="CPU time of scoring a million rows")
+    max_champion_age_days: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="A champion trained up to longer ago than this is replaced by one that is not worse; null keeps it until beaten",
+    )
+    max_decision_churn: Share = Field(
+        default=0.5, description="Share of the newest rows that champion and challenger may decide differently, before promotion"
+    )
+
+
+class Approval(Section):
+    when: Literal["always", "first", "never"] = Field(
+        default="first", description="Which promotions a person must approve: all, only the very first of the model, or none"
+    )
+    emails: list[Email] = Field(default=[], description="Who is asked; the owner's emails if empty")
+    wait_hours: Annotated[float, Field(gt=0, le=24 * 30)] = Field(default=72, description="No answer by then means no")
 
 
 class ModelConfig(Section):
@@ -134,12 +214,16 @@ class ModelConfig(Section):
     start: date = Field(description="First partition that can be predicted")
     end: date | None = Field(default=None, description="Last partition, for a feed that has ended")
     platform: Literal["local", "aws", "gcp"] | None = Field(default=None, description="Overrides AILERON_PLATFORM for this model")
+    task: Literal["classification", "regression"] = Field(
+        default="classification", description="classification: label 0 or 1, score its probability; regression: label and score are numbers"
+    )
     source: Source
     labels: Labels
     features: Features
     prediction: Prediction = Prediction()
     training: Training = Training()
     gate: Gate = Gate()
+    approval: Approval = Approval()
 
     @model_validator(mode="after")
     def key_is_no_feature(self) -> ModelConfig:
@@ -147,6 +231,20 @@ class ModelConfig(Section):
             raise ValueError(f"features must not contain the key {self.source.key!r}: a model would learn the rows by heart")
         if self.end is not None and self.end < self.start:
             raise ValueError("end is before start")
+        return self
+
+    @model_validator(mode="after")
+    def fits_its_task(self) -> ModelConfig:
+        if self.task == "classification" and not 0 < self.prediction.decision_threshold < 1:
+            raise ValueError("prediction.decision_threshold of a classification must lie between 0 and 1")
+        known = {"auc", "average_precision"} if self.task == "classification" else {"r2"}
+        if wrong := sorted(set(self.gate.floors) - known):
+            raise ValueError(f"gate.floors: {', '.join(wrong)} is no metric of a {self.task}: choose of {', '.join(sorted(known))}")
+        if wrong := sorted(set(self.gate.slices) - set(self.features.categorical)):
+            raise ValueError(f"gate.slices: {', '.join(wrong)} is not among features.categorical")
+        shortest = self.training.holdout_days + 2 * self.training.search.validation_days + 1
+        if self.training.window_days < shortest:
+            raise ValueError(f"training.window_days must be at least {shortest}: holdout, two validation sets and a day to learn from")
         return self
 
     @property
