@@ -12,7 +12,8 @@ import traceback
 from collections.abc import Callable
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from include.core.errors import Refused
 
@@ -54,7 +55,7 @@ def read_spec(path: Path, kind: type[Spec]) -> Spec:
         InvalidSpec: naming the file, every wrong key and why.
     """
     try:
-        raw = json.loads(path.read_bytes())
+        raw = json.loads(path.read_bytes(), parse_constant=_no_number)
     except OSError as error:
         raise InvalidSpec(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:
@@ -81,7 +82,7 @@ def from_json(raw: dict[str, Any], kind: type[Spec]) -> Spec:
             if field.default is MISSING and field.default_factory is MISSING:
                 faults.append(f"{name}: missing")
         elif not _fits(raw[name], types[name]):
-            faults.append(f"{name}: {raw[name]!r} must be {getattr(types[name], '__name__', types[name])}")
+            faults.append(f"{name}: {raw[name]!r} must be {_shown(types[name])}")
     if faults:
         raise ValueError("; ".join(faults))
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()})
@@ -100,14 +101,27 @@ def every_few_seconds(say: Callable[[], str], seconds: float = 5) -> Callable[[]
     return progress
 
 
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number that JSON has")
+
+
+def _shown(kind: Any) -> str:
+    return str(kind) if get_args(kind) else kind.__name__
+
+
 def _fits(value: object, kind: Any) -> bool:
+    """Is a value of JSON of this type? Knows str, int, float, bool, dict, unions of them, and tuples of any length."""
+    if kind is None or kind is NoneType:
+        return value is None
     if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    if kind == tuple[str, ...]:
-        return isinstance(value, list) and all(isinstance(item, str) for item in value)
-    return isinstance(value, getattr(kind, "__origin__", kind))
+    if get_origin(kind) in (Union, UnionType):
+        return any(_fits(value, one) for one in get_args(kind))
+    if get_origin(kind) is tuple:
+        return isinstance(value, list) and all(_fits(item, get_args(kind)[0]) for item in value)
+    return isinstance(value, get_origin(kind) or kind)
 
 
 def _end_with_parent() -> None:

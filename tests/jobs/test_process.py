@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,9 @@ class Spec:
     names: tuple[str, ...]
     share: float
     rows: int = 10
+    windows: tuple[int | None, ...] = ()
+    champion: str | None = None
+    parameters: dict[str, Any] = field(default_factory=dict)
 
 
 def read(folder: Path, content: object) -> Spec:
@@ -28,6 +32,12 @@ def read(folder: Path, content: object) -> Spec:
 
 def test_a_spec_is_read_with_its_defaults(tmp_path: Path) -> None:
     assert read(tmp_path, {"path": "a", "names": ["b", "c"], "share": 1}) == Spec("a", ("b", "c"), 1, 10)
+
+
+def test_none_lists_and_objects_are_read(tmp_path: Path) -> None:
+    raw = {"path": "a", "names": [], "share": 1, "windows": [28, None], "champion": None, "parameters": {"trees": 3}}
+    assert read(tmp_path, raw) == Spec("a", (), 1, 10, (28, None), None, {"trees": 3})
+    assert read(tmp_path, {**raw, "champion": "b"}).champion == "b"
 
 
 @pytest.mark.parametrize(
@@ -43,6 +53,12 @@ def test_a_spec_is_read_with_its_defaults(tmp_path: Path) -> None:
         ({"path": "a", "names": [], "share": True}, "share: True must be float"),
         ({"path": "a", "names": [], "share": 1, "rows": 1.5}, "rows: 1.5 must be int"),
         ({"path": "a", "names": [], "share": 1, "rows": True}, "rows: True must be int"),
+        ({"path": "a", "names": [], "share": 1, "windows": [28, "all"]}, r"windows: \[28, 'all'\] must be .*int \| None"),
+        ({"path": "a", "names": [], "share": 1, "windows": [True]}, r"windows: \[True\] must be"),
+        ({"path": "a", "names": [], "share": 1, "windows": None}, "windows: None must be"),
+        ({"path": "a", "names": [], "share": 1, "champion": 7}, r"champion: 7 must be str \| None"),
+        ({"path": "a", "names": [], "share": 1, "parameters": [1]}, r"parameters: \[1\] must be dict"),
+        ('{"path": "a", "names": [], "share": NaN}', "is not JSON: NaN is no number"),
     ],
 )
 def test_a_spec_with_faults_is_refused(tmp_path: Path, content: object, message: str) -> None:
