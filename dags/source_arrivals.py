@@ -6,6 +6,7 @@ whose source has changed since (late data).
 * **Woken by** an asset watcher when something lands, and by a slow cron as the net. The event only wakes: state decides,
   so an event that is lost, doubled or merged does no harm.
 * **Out:** runs of the predict DAG with ids made from the partition and the state of its source: the same state never starts two.
+  And a run of the train DAG when one is due: requests that no run has answered, enough new labels, or failed data quality.
 * **Also** sends alert mails that could not be sent when they were written.
 
 **Runbook:** docs/runbooks/batch_prediction.md
@@ -19,8 +20,9 @@ from include import assets
 from include.config import load_models
 from include.defaults import dag_arguments, wanted
 from include.platforms import platform_for
-from include.tasks.arrivals import deliver_alerts, find_unpublished
+from include.tasks.arrivals import deliver_alerts, find_training_due, find_unpublished
 from include.tasks.prediction import start_predictions
+from include.tasks.training import start_training
 
 for model in load_models():
     if not wanted(f"arrivals_{model.name}"):
@@ -33,4 +35,5 @@ for model in load_models():
         **dag_arguments(model, "arrivals", __doc__),
     ):
         start_predictions(model, "start_predictions", find_unpublished(model))
+        start_training(model, find_training_due(model))
         deliver_alerts()

@@ -3,6 +3,9 @@
 python -m include.cli check-models
 python -m include.cli new-model churn
 python -m include.cli restore flight_delays 2013-04-01
+python -m include.cli champion flight_delays --at 2013-04-01T12:00:00+00:00
+python -m include.cli explain flight_delays 20130401-UA-1545-EWR
+python -m include.cli explain flight_delays --snapshot 2013-04-01-0123456789abcdef
 python -m include.cli model-schema
 """
 
@@ -13,13 +16,13 @@ import getpass
 import json
 import re
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
-from include import partitions, queries, validation
+from include import champions, lineage, partitions, queries, validation
 from include.config import INCLUDE, InvalidModel, ModelConfig, load_model, models_folder, read_model
 from include.core.files import replacing
 
-STAGES: tuple[validation.Stage, ...] = ("source", "features", "predictions")
 SCHEMA = INCLUDE / "models" / "model.schema.json"
 
 
@@ -31,7 +34,7 @@ def check_models() -> int:
         try:
             model = read_model(folder)
             queries.check(model)
-            for stage in STAGES:
+            for stage in validation.STAGES:
                 validation.read_suite(validation.suite_file(model.name, stage), validation.stage_columns(model, stage))
         except ValueError as error:
             wrong += 1
@@ -48,7 +51,7 @@ def new_model(name: str) -> int:
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,47}", name):
         raise InvalidModel(f"{name!r} cannot be the name of a model: a-z, 0-9 and _ only, a letter first")
     targets = {"model.yaml": models_folder() / name, "features.sql": models_folder() / name, "labels.sql": models_folder() / name}
-    targets |= {f"{stage}.json": validation.suite_file(name, stage).parent for stage in STAGES}
+    targets |= {f"{stage}.json": validation.suite_file(name, stage).parent for stage in validation.STAGES}
     for folder in sorted(set(targets.values())):
         if folder.exists():
             raise InvalidModel(f"{folder}: is there already; choose another name or edit it")
@@ -74,6 +77,48 @@ def restore(name: str, partition: str) -> int:
     return 0
 
 
+def champion(name: str, at: str | None) -> int:
+    """Who is champion, or who was at a moment, since when, and why."""
+    model = load_model(name)
+    moment = datetime.fromisoformat(at) if at else datetime.now(UTC)
+    if moment.tzinfo is None:
+        raise ValueError(f"--at {at}: give a time zone, such as 2013-04-01T12:00:00+00:00")
+    change = champions.champion_at(model.name, moment)
+    if change is None:
+        raise LookupError(f"{name} had no champion at {moment.isoformat()}")
+    facts = {
+        "version": change.version.version,
+        "since": change.at.isoformat(),
+        "change": f"{change.number} ({change.action.replace('_', ' ')})",
+        "in the place of": change.previous or "nobody",
+        "as of": change.as_of.isoformat(),
+        "why": "; ".join(change.body["reasons"]),
+        "run": f"{change.body['dag_id']} {change.body['run_id']}",
+        "artifact": change.version.artifact,
+    }
+    _print_steps([lineage.Step("champion", facts)])
+    return 0
+
+
+def explain(name: str, key: str | None, partition: str | None, snapshot: str | None) -> int:
+    """How a prediction came to be, or what became of a snapshot."""
+    model = load_model(name)
+    if (key is None) == (snapshot is None):
+        raise ValueError("give the key of a prediction, or --snapshot")
+    if snapshot is not None:
+        _print_steps(lineage.explain_snapshot(model, snapshot))
+    else:
+        _print_steps(lineage.explain_prediction(model, str(key), partitions.parse(partition) if partition else None))
+    return 0
+
+
+def _print_steps(steps: list[lineage.Step]) -> None:
+    for step in steps:
+        print(step.what)
+        for name, value in step.facts.items():
+            print(f"  {name:16} {'; '.join(map(str, value)) if isinstance(value, list) else value}")
+
+
 def model_schema() -> str:
     """JSON Schema of model.yaml, for editors."""
     return json.dumps(ModelConfig.model_json_schema(), indent=2) + "\n"
@@ -88,6 +133,14 @@ def main(arguments: list[str] | None = None) -> int:
     put_back = commands.add_parser("restore", help="put back the version of a partition before the present one")
     put_back.add_argument("model")
     put_back.add_argument("partition", help="YYYY-MM-DD")
+    who = commands.add_parser("champion", help="who is champion, or was at a moment")
+    who.add_argument("model")
+    who.add_argument("--at", help="moment with time zone, ISO 8601")
+    how = commands.add_parser("explain", help="from a prediction back to the commit, or from a snapshot to its predictions")
+    how.add_argument("model")
+    how.add_argument("key", nargs="?", help="key of the predicted row")
+    how.add_argument("--partition", help="YYYY-MM-DD, where a key was predicted on several days")
+    how.add_argument("--snapshot", help="id of a snapshot, as a verdict names it")
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "check-models":
@@ -96,6 +149,10 @@ def main(arguments: list[str] | None = None) -> int:
             return new_model(chosen.name)
         if chosen.command == "restore":
             return restore(chosen.model, chosen.partition)
+        if chosen.command == "champion":
+            return champion(chosen.model, chosen.at)
+        if chosen.command == "explain":
+            return explain(chosen.model, chosen.key, chosen.partition, chosen.snapshot)
         Path(SCHEMA).write_text(model_schema())
         print(SCHEMA)
         return 0

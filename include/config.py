@@ -103,12 +103,16 @@ class Prediction(Section):
 class Search(Section):
     """What `tune` may choose from. Every combination is tried on the last days before the holdout, never on the holdout."""
 
-    trials: Annotated[int, Field(ge=1, le=200)] = Field(default=12, description="Parameter sets that are tried; 1 tries only the first")
+    trials: Annotated[int, Field(ge=1, le=200)] = Field(
+        default=12, description="Parameter sets that are tried; 1 tries only the first"
+    )
     validation_days: Annotated[int, Field(ge=1, le=90)] = Field(
         default=7, description="Days of each of the two validation sets, which end where the holdout begins"
     )
     windows: list[Annotated[int, Field(ge=2, le=3660)] | None] = Field(
-        default=[28, 56, None], min_length=1, description="Days to learn from, counted back from the last; null is all of the snapshot"
+        default=[28, 56, None],
+        min_length=1,
+        description="Days to learn from, counted back from the last; null is the whole snapshot",
     )
     half_lives: list[Annotated[float, Field(gt=0, le=3660)] | None] = Field(
         default=[None, 28], min_length=1, description="Days after which a row counts half; null weighs all rows alike"
@@ -123,14 +127,19 @@ class Governor(Section):
     )
     runs_per_month: Annotated[int, Field(ge=1, le=1000)] = 20
     cost_per_month: Annotated[float, Field(ge=0)] | None = Field(default=None, description="Budget; null for none")
-    cost_per_hour: Annotated[float, Field(ge=0)] = Field(default=0.0, description="Of the machines that train, in the budget's currency")
-    expected_hours: Annotated[float, Field(gt=0, le=720)] = Field(default=1.0, description="Of the first run; then the past runs tell")
+    cost_per_hour: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="Of the machines that train, in the budget's currency"
+    )
+    expected_hours: Annotated[float, Field(gt=0, le=720)] = Field(
+        default=1.0, description="Of the first run; then the past runs tell"
+    )
 
 
 class Training(Section):
-    schedule: str | None = Field(default="0 3 * * 1", description="Cron, UTC; null for a model that is only trained on request")
+    schedule: str | None = Field(default="0 3 * * 1", description="Cron, UTC; null: trained on request only")
     window_days: Annotated[int, Field(ge=2, le=3660)] = Field(
-        default=90, description="Days of labelled partitions in a snapshot, the holdout included; larger than the history: expanding"
+        default=90,
+        description="Labelled days in a snapshot, the holdout included; more than there are: expanding",
     )
     holdout_days: Annotated[int, Field(ge=1, le=365)] = Field(
         default=14, description="The last days of the window: never trained on"
@@ -141,10 +150,11 @@ class Training(Section):
     search: Search = Search()
     governor: Governor = Governor()
     after_new_label_days: Annotated[int, Field(ge=1, le=365)] | None = Field(
-        default=None, description="Request a training when labels of so many new days have landed since the last; null for never"
+        default=None, description="Request a training when so many days of new labels have landed; null: never"
     )
     after_failed_partitions: Annotated[int, Field(ge=2, le=365)] | None = Field(
-        default=None, description="Request a training when the data of so many partitions in a row failed its checks; null for never"
+        default=None,
+        description="Request a training when so many partitions in a row failed their checks; null: never",
     )
     max_feature_auc: Annotated[float, Field(gt=0.5, le=1)] = Field(
         default=0.98, description="A single feature that tells the label better than this is taken for a leak"
@@ -179,16 +189,19 @@ class Gate(Section):
     )
     min_slice_rows: Annotated[int, Field(ge=2)] = Field(default=200, description="Smaller slices are shown, not judged")
     max_calibration_error: Annotated[float, Field(gt=0)] = Field(
-        default=0.1, description="Mean distance of forecast and outcome over ten bins: a probability, or a share of the labels' spread"
+        default=0.1,
+        description="Mean distance of forecast and outcome over ten bins; regression: as a share of the labels' spread",
     )
     min_rows: Annotated[int, Field(ge=2)] = Field(default=500, description="Labelled rows of the holdout")
-    min_positives: Annotated[int, Field(ge=1)] = Field(default=50, description="And of each class at least so many (classification)")
+    min_positives: Annotated[int, Field(ge=1)] = Field(
+        default=50, description="And of each class at least so many (classification)"
+    )
     min_label_coverage: Share = Field(default=0.9, description="Share of the rows of the holdout that have a label")
     max_megabytes: Annotated[float, Field(gt=0)] = Field(default=100, description="Size of the model file")
     max_seconds_per_million: Annotated[float, Field(gt=0)] = Field(default=600, description="CPU time of scoring a million rows")
     max_champion_age_days: Annotated[int, Field(ge=1)] | None = Field(
         default=None,
-        description="A champion trained up to longer ago than this is replaced by one that is not worse; null keeps it until beaten",
+        description="An older champion yields to one that is not worse; null keeps it until it is beaten",
     )
     max_decision_churn: Share = Field(
         default=0.5, description="Share of the newest rows that champion and challenger may decide differently, before promotion"
@@ -215,7 +228,8 @@ class ModelConfig(Section):
     end: date | None = Field(default=None, description="Last partition, for a feed that has ended")
     platform: Literal["local", "aws", "gcp"] | None = Field(default=None, description="Overrides AILERON_PLATFORM for this model")
     task: Literal["classification", "regression"] = Field(
-        default="classification", description="classification: label 0 or 1, score its probability; regression: label and score are numbers"
+        default="classification",
+        description="classification: label 0 or 1, score its probability; regression: numbers",
     )
     source: Source
     labels: Labels
@@ -238,13 +252,17 @@ class ModelConfig(Section):
         if self.task == "classification" and not 0 < self.prediction.decision_threshold < 1:
             raise ValueError("prediction.decision_threshold of a classification must lie between 0 and 1")
         known = {"auc", "average_precision"} if self.task == "classification" else {"r2"}
-        if wrong := sorted(set(self.gate.floors) - known):
-            raise ValueError(f"gate.floors: {', '.join(wrong)} is no metric of a {self.task}: choose of {', '.join(sorted(known))}")
+        if wrong := sorted({str(name) for name in self.gate.floors} - known):
+            raise ValueError(
+                f"gate.floors: {', '.join(wrong)} is no metric of a {self.task}: choose of {', '.join(sorted(known))}"
+            )
         if wrong := sorted(set(self.gate.slices) - set(self.features.categorical)):
             raise ValueError(f"gate.slices: {', '.join(wrong)} is not among features.categorical")
         shortest = self.training.holdout_days + 2 * self.training.search.validation_days + 1
         if self.training.window_days < shortest:
-            raise ValueError(f"training.window_days must be at least {shortest}: holdout, two validation sets and a day to learn from")
+            raise ValueError(
+                f"training.window_days must be at least {shortest}: holdout, two validation sets and a day to learn from"
+            )
         return self
 
     @property

@@ -84,6 +84,30 @@ def training_form() -> ParamsDict:
     })
 
 
+def rollback_form() -> ParamsDict:
+    return ParamsDict({
+        "version": Param(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            maximum=999_999_999,
+            title="Version",
+            description="Which former champion; empty for the one before today's that was not rolled back",
+        ),
+        "why": Param(
+            None, type=["null", "string"], maxLength=500, title="Why", description="What is wrong with today's champion"
+        ),
+        "predict_again": Param(
+            True,
+            type="boolean",
+            title="Predict again",
+            description="What the withdrawn version has published, with the restored one",
+        ),
+        "first_partition": _day("First partition", "Predict again from this day; empty for the first that is affected"),
+        "last_partition": _day("Last partition", "Predict again up to this day; empty for the last that is affected"),
+    })
+
+
 def _day(title: str, description: str) -> Param:
     return Param(None, type=["null", "string"], format="date", title=title, description=description)
 

@@ -24,7 +24,7 @@ from include.config import INCLUDE, ModelConfig, load_model, load_models, settin
 from include.outbox import send_pending
 from include.partitions import NoPartition, partitions_of, training_day_of
 
-__all__ = ["FailureMail", "send_pending"]
+__all__ = ["FailureMail", "render_mail", "run_url", "send_pending"]
 
 log = logging.getLogger(__name__)
 
@@ -97,10 +97,15 @@ class Run:
 
     @property
     def url(self) -> str:
-        from airflow.sdk.configuration import conf
+        return run_url(self.dag_id, self.run_id)
 
-        base = conf.get("api", "base_url", fallback=None) or "http://localhost:8080"
-        return f"{base.rstrip('/')}/dags/{quote(self.dag_id, safe='')}/runs/{quote(self.run_id, safe='', errors='replace')}"
+
+def run_url(dag_id: str, run_id: str) -> str:
+    """Where a run is to be seen in the UI."""
+    from airflow.sdk.configuration import conf
+
+    base = conf.get("api", "base_url", fallback=None) or "http://localhost:8080"
+    return f"{base.rstrip('/')}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='', errors='replace')}"
 
 
 def _run(context: Mapping[str, Any]) -> Run:
@@ -167,7 +172,7 @@ def _write(context: Mapping[str, Any], run: Run, models: list[ModelConfig]) -> t
     start = f"[{settings().environment}][tier {tier}] {run.dag_id}: "
     end = f" · {partition}" if partition else ""
     subject = start + _one_line(headline, max(20, MAX_SUBJECT - len(start) - len(end))) + end
-    return subject, _render("failure_mail.txt", view), _render("failure_mail.html", view)
+    return subject, render_mail("failure_mail.txt", view), render_mail("failure_mail.html", view)
 
 
 def _log_url(run: Run, ti: Any) -> str:
@@ -335,7 +340,8 @@ def _one_line(text: str, length: int) -> str:
     return line if len(line) <= length else line[: length - 1].rstrip() + "…"
 
 
-def _render(template: str, view: Mapping[str, Any]) -> str:
+def render_mail(template: str, view: Mapping[str, Any]) -> str:
+    """A mail from a template of include/templates; what stands in `view` is escaped where the template is HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
     environment = Environment(

@@ -83,9 +83,9 @@ def training_day_of(dag_run: Any, params: Mapping[str, Any]) -> date:
 
 
 def origin_of(dag_run: Any) -> str:
-    """Who asked for the run: scheduled, backfill, arrival, range, manual. It travels with what the run publishes."""
+    """Who asked: scheduled, backfill, arrival, range, retraining, rollback, manual. It travels with what the run publishes."""
     asked = (dag_run.conf or {}).get("origin")
-    if asked in ("arrival", "range", "retraining"):
+    if asked in ("arrival", "range", "retraining", "rollback"):
         return asked
     kind = getattr(dag_run.run_type, "value", str(dag_run.run_type))
     return {"backfill": "backfill", "scheduled": "scheduled"}.get(kind, "manual")

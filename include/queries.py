@@ -91,7 +91,7 @@ def rejected_rows(model: ModelConfig, dialect: Dialect, tables: Mapping[str, str
 
 
 def labels(model: ModelConfig, dialect: Dialect, tables: Mapping[str, str]) -> Query:
-    """Key, partition_date, label (an integer) where it is known. Arguments as for `build_features`."""
+    """Key, partition_date, label (an integer; for regression a double) where it is known. Arguments as for `build_features`."""
     return _render("labels", model, dialect, tables)
 
 
@@ -163,6 +163,7 @@ def _shared(template: str, model: ModelConfig) -> exp.Query:
         numeric=model.features.numeric,
         categorical=model.features.categorical,
         features=model.features.names,
+        label_type="INTEGER" if model.task == "classification" else "DOUBLE",
     )
     return cast(exp.Query, sqlglot.parse_one(text, dialect=AUTHORED))
 

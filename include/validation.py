@@ -20,7 +20,7 @@ from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from include.config import REPOSITORY, ColumnType, ModelConfig
 from include.core.files import replacing
@@ -78,7 +78,8 @@ ENGINE_TYPES: Mapping[ColumnType, set[str]] = {
 _running = threading.Lock()
 
 Severity = Literal["critical", "warning"]
-Stage = Literal["source", "features", "predictions"]
+Stage = Literal["source", "features", "predictions", "training"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 class InvalidSuite(ValueError):
@@ -270,11 +271,12 @@ def stage_columns(model: ModelConfig, stage: Stage) -> dict[str, ColumnType]:
     source, key, day = model.source, model.source.key, PARTITION
     if stage == "source":
         return {day: "date", **source.columns}
-    if stage == "features":
+    if stage in ("features", "training"):
         features = model.features
         numeric: dict[str, ColumnType] = dict.fromkeys(features.numeric, "number")
         categorical: dict[str, ColumnType] = dict.fromkeys(features.categorical, "string")
-        return {key: source.columns[key], day: "date", **numeric, **categorical}
+        label: dict[str, ColumnType] = {"label": "number"} if stage == "training" else {}
+        return {key: source.columns[key], day: "date", **numeric, **categorical, **label}
     return {
         key: source.columns[key],
         day: "date",

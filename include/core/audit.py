@@ -24,9 +24,24 @@ class Batch:
 class Limits:
     """Shares of rows, 0..1; `score_shift` is a Kolmogorov-Smirnov distance, 0..1."""
 
-    quarantine_share: float
     unseen_share: float
     score_shift: float
+    quarantine_share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Shadow:
+    """A version tried beside the champion on the newest partition. Without a champion, `churn` and `shift` are None.
+
+    `churn` is the share of rows that the two decide differently, `shift` the Kolmogorov-Smirnov distance of their scores.
+    """
+
+    partition: str
+    rows: int
+    rows_scored: int
+    unseen: Mapping[str, int]
+    churn: float | None
+    shift: float | None
 
 
 def problems(batch: Batch, limits: Limits, earlier: Sequence[Sequence[int]]) -> list[str]:
@@ -55,6 +70,22 @@ def problems(batch: Batch, limits: Limits, earlier: Sequence[Sequence[int]]) -> 
         shift = distance(batch.score_counts, usual)
         if not shift <= limits.score_shift:
             found.append(f"scores moved by {shift:.2f} from the {len(earlier)} batches before (limit {limits.score_shift:.2f})")
+    return found
+
+
+def shadow_problems(shadow: Shadow, limits: Limits, most_churn: float) -> list[str]:
+    """What forbids promoting a version, in words with the number and its limit; empty if nothing does."""
+    found = []
+    if shadow.rows == 0 or shadow.rows_scored != shadow.rows:
+        found.append(f"{shadow.rows_scored} of {shadow.rows} rows were scored")
+    for feature, rows in sorted(shadow.unseen.items()):
+        found += _over(f"rows with an unseen {feature}", rows, shadow.rows_scored, limits.unseen_share)
+    if (shadow.churn is None) != (shadow.shift is None):
+        found.append("the comparison with the champion is incomplete")
+    if shadow.churn is not None and not shadow.churn <= most_churn:
+        found.append(f"{shadow.churn:.1%} of the decisions would change (limit {most_churn:.1%})")
+    if shadow.shift is not None and not shadow.shift <= limits.score_shift:
+        found.append(f"scores moved by {shadow.shift:.2f} from the champion's (limit {limits.score_shift:.2f})")
     return found
 
 

@@ -30,6 +30,10 @@ class SourceChanged(RuntimeError):
     """A partition was replaced while it was read; a retry reads the new one."""
 
 
+class LeakFound(ValueError):
+    """A training set has what nobody could know at prediction time; the message names the columns."""
+
+
 class JobFailed(RuntimeError):
     """A job ended without a result; the message carries its last words."""
 
@@ -66,13 +70,25 @@ class Platform(Protocol):
         """Raw scores → predictions in staging: decision, model version, run, time and revision on each row."""
 
     def snapshot_training_set(self, model: ModelConfig, run: XComArg) -> XComArg:
-        """Features joined with matured labels, immutable. Facts: snapshot, sha256, rows, first, last."""
+        """Features as known at prediction time joined with matured labels, immutable, with a manifest that it can be made
+        again from. Facts: snapshot (id), file, sha256, sql_sha256, rows, label_coverage (share of the holdout's rows)."""
 
-    def train(self, model: ModelConfig, run: XComArg, snapshot: XComArg) -> XComArg:
-        """Snapshot → artifact. Facts: artifact, manifest_sha256, metrics."""
+    def tune(self, model: ModelConfig, run: XComArg, snapshot: XComArg) -> XComArg:
+        """Parameters and window, by time-ordered validation before the holdout. Facts: parameters, loss, trials, seconds."""
 
-    def evaluate(self, model: ModelConfig, run: XComArg, snapshot: XComArg, challenger: XComArg) -> XComArg:
-        """The packaged artifact on rows later than any it was trained on. Facts: metrics, rows, first, last."""
+    def train(self, model: ModelConfig, run: XComArg, snapshot: XComArg, tuned: XComArg) -> XComArg:
+        """Snapshot → artifact. Facts: artifact, manifest_sha256, snapshot, seconds."""
+
+    def evaluate(self, model: ModelConfig, run: XComArg, snapshot: XComArg, challenger: XComArg, champion: XComArg) -> XComArg:
+        """Challenger and champion on the same rows, later than any they were trained on; the document of
+        `jobs.evaluate` is kept in `evaluation_folder`. Facts: document (its place), rows, seconds."""
+
+    def shadow_score(self, model: ModelConfig, run: XComArg, version: XComArg, champion: XComArg) -> XComArg:
+        """Load the packaged version apart, verify it, and score the newest landed partition beside the champion.
+
+        Facts: partition, rows, rows_scored, unseen {feature: rows}; without a champion None: churn (share of rows decided
+        differently), shift (Kolmogorov-Smirnov distance of the scores, 0..1).
+        """
 
     # Inside tasks.
     def marker(self, model: ModelConfig, partition: date) -> str:
@@ -92,13 +108,37 @@ class Platform(Protocol):
         """Fingerprint of every complete source partition; it changes when the partition does."""
 
     def dataset(self, model: ModelConfig, stage: Stage, run: dict[str, Any]) -> Dataset:
-        """What a suite of stage source, features or predictions is run on."""
+        """What a suite of a stage is run on; for stage training, `run` has the file of the snapshot as `snapshot`."""
+
+    def inspect_training_set(self, model: ModelConfig, run: dict[str, Any], snapshot: dict[str, Any]) -> dict[str, Any]:
+        """Look for leaks: a feature that tells the label alone, and days that are other rows when they are made again from
+        what had landed by then. Facts: rows, positives, strength {feature: ...}, replayed (days).
+
+        Raises:
+            ValueError: naming what leaks (`LeakFound`), or what else forbids learning from it.
+        """
+
+    def snapshot_manifest(self, model: ModelConfig, snapshot: str) -> dict[str, Any]:
+        """What is known of a snapshot: sql, sql_sha256, sources, rows, sha256, first, last, labels, git_revision.
+
+        Raises:
+            LookupError: if there is no such snapshot.
+        """
+
+    def labelled_until(self, model: ModelConfig) -> date | None:
+        """The last partition whose labels have landed."""
+
+    def evaluation_folder(self, model: ModelConfig, run: dict[str, Any]) -> str:
+        """Where a training run keeps its evaluation and its report page; a folder or a URI."""
 
     def publish(self, model: ModelConfig, run: dict[str, Any], facts: dict[str, Any]) -> Publication:
         """Make the staged predictions of the run what readers see, in one atomic step; keep what they saw."""
 
     def restore(self, model: ModelConfig, partition: date, by: str) -> Publication:
         """Put back the version of a partition that was live before the present one; `by` says who asked."""
+
+    def find_predictions(self, model: ModelConfig, key: str, partition: date | None) -> list[dict[str, Any]]:
+        """Published rows with this key, of one partition or of all: the columns of predictions, as text and numbers."""
 
     def report_page(self, model: ModelConfig, run: dict[str, Any], stage: Stage) -> str:
         """Where the data-docs page of a validation belongs."""

@@ -1,18 +1,17 @@
-"""What has landed and is not published yet?"""
+"""What has landed and is not published yet? What is there that asks for a training?"""
 
 from __future__ import annotations
 
 import logging
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 from airflow.sdk import task
 
-from include import ledger, notifications
+from include import champions, ledger, notifications, partitions, retraining
 from include.config import ModelConfig
 from include.model_task import model_task
 from include.platforms import platform_for
-from include.registry import registry
 from include.tasks import history
 
 log = logging.getLogger(__name__)
@@ -27,7 +26,7 @@ def find_unpublished(model: ModelConfig, *, ti: Any = None) -> list[dict[str, An
     tried again by another: that would cost twice and mail twice. The run id is made from the partition, its next
     version and its source, so the same state asks for the same run, however often it is looked at.
     """
-    if registry().alias(model.name, "champion") is None:
+    if champions.champion(model.name) is None:
         log.info("%s has no champion yet: nothing to predict with", model.name)
         return []
     dag_id = f"predict_{model.name}"
@@ -64,6 +63,34 @@ def _why_not(ti: Any, dag_id: str, model: str, day: date, source: str) -> str | 
         if in_state(run_id, "failed"):
             return f"run {run_id} has failed on this source, and its owner was mailed: clear it when the cause is gone"
     return None
+
+
+@model_task
+def find_training_due(model: ModelConfig) -> list[dict[str, Any]]:
+    """The training run to start, if one is asked for: by requests that no run has answered, by labels of enough new days,
+    or by partitions in a row whose data failed its checks.
+
+    State decides here too: a request whose run was never started, for whatever reason, is found at the next wake-up.
+    """
+    last = max(_trained_as_of(model.name), default=None) if champions.champion(model.name) else None
+    labelled = platform_for(model).labelled_until(model)
+    after = model.training.after_new_label_days
+    if after is not None and last is not None and labelled is not None:
+        as_of = labelled + timedelta(days=model.labels.delay_days)
+        if (as_of - last).days >= after:
+            evidence = {"labelled_until": labelled.isoformat(), "last_training_as_of": last.isoformat()}
+            retraining.request_training(model, "new_labels", as_of, "arrival", evidence)
+    failed = history.failed_in_a_row(model.name)
+    if model.training.after_failed_partitions is not None and len(failed) >= model.training.after_failed_partitions:
+        as_of = partitions.parse(failed[-1].body["partition"])
+        found = {"partitions": [record.body["partition"] for record in failed], "failed": failed[-1].body["failed"]}
+        retraining.request_training(model, "data_quality", as_of, failed[-1].body["origin"], found)
+    return retraining.run_for_open_requests(model.name)
+
+
+def _trained_as_of(model: str) -> list[date]:
+    """The days that admitted trainings were as of."""
+    return [partitions.parse(r.body["as_of"]) for r in ledger.read("verdict", model)]
 
 
 @task

@@ -36,3 +36,33 @@ def attempts(model: str, partition: date, source: str) -> list[str]:
     """Ids of the ordinary runs that were to predict a partition from this state of its source."""
     records = ledger.read("attempt", model, prefix=f"{partition.isoformat()}.")
     return [record.body["run_id"] for record in records if record.body["source"] == source]
+
+
+def record_failed_checks(model: str, run: dict[str, Any], stage: str, failed: list[str]) -> None:
+    """The data of a partition did not pass its checks in a run; `failed` says what did not hold, in sentences."""
+    body = {
+        "partition": run["partition"],
+        "origin": run["origin"],
+        "run_id": run["run_id"],
+        "stage": stage,
+        "failed": failed[:10],
+    }
+    ledger.append("failed_checks", model, f"{run['partition']}.{run['workspace']}.{stage}", body)
+
+
+def failed_in_a_row(model: str) -> list[ledger.Record]:
+    """The newest partitions that were tried, as far as the features or predictions of each failed their checks and nothing
+    of it was published since; oldest first, one record each.
+
+    What fails already in the source is broken data and no reason to learn from it: such a partition ends the row.
+    """
+    done = set(published(model))
+    tried = sorted({record.body["partition"] for record in ledger.read("attempt", model)}, reverse=True)
+    failed = {record.body["partition"]: record for record in ledger.read("failed_checks", model)}
+    row: list[ledger.Record] = []
+    for partition in tried:
+        record = failed.get(partition)
+        if partition in done or record is None or record.body["stage"] == "source":
+            break
+        row.append(record)
+    return row[::-1]

@@ -12,14 +12,12 @@ from airflow.sdk.definitions.mappedoperator import MappedOperator
 from airflow.sdk.definitions.xcom_arg import PlainXComArg, XComArg
 from airflow.sdk.exceptions import AirflowSkipException
 
-from include import assets, ledger, partitions
+from include import assets, champions, ledger, partitions
 from include.config import ModelConfig, load_model, settings
 from include.core.audit import Batch, Limits, problems
 from include.model_task import model_task
 from include.platforms import platform_for
-from include.registry import registry
 from include.tasks import history
-from include.tasks.promotion import champion_as_of
 from include.tasks.validation import check_stage
 from include.validation import Report
 
@@ -138,13 +136,13 @@ def choose_model(model: ModelConfig, run: dict[str, Any]) -> dict[str, Any]:
         NoChampion: if no version has been promoted (by then).
     """
     if run["model_choice"] == CHAMPION_AS_OF_PARTITION:
-        version = champion_as_of(model.name, partitions.parse(run["partition"]))
+        version = champions.champion_as_of(model.name, partitions.parse(run["partition"]))
         if version is None:
             raise NoChampion(
                 f"{model.name} had no champion as of {run['partition']}: choose today's champion, or a later partition"
             )
     else:
-        version = registry().alias(model.name, "champion")
+        version = champions.champion(model.name)
         if version is None:
             raise NoChampion(f"{model.name} has no champion yet: run train_{model.name} and let it promote one")
     log.info("scoring with version %s", version.version)
@@ -174,7 +172,11 @@ def audit_predictions(
         unseen=scores["unseen"],
         score_counts=scores["histogram"],
     )
-    limits = Limits(model.source.max_quarantine_share, model.prediction.max_unseen_share, model.prediction.max_score_shift)
+    limits = Limits(
+        unseen_share=model.prediction.max_unseen_share,
+        score_shift=model.prediction.max_score_shift,
+        quarantine_share=model.source.max_quarantine_share,
+    )
     earlier = [
         record.body["score_counts"]
         for record in history.before(model.name, partitions.parse(run["partition"]))
@@ -183,6 +185,7 @@ def audit_predictions(
     report = check_stage(model, "predictions", run, {})
     found = [*problems(batch, limits, earlier), *(check.sentence for check in report.failed)]
     if found:
+        history.record_failed_checks(model.name, run, "predictions", found)
         raise AuditFailed(
             f"{model.name} {run['partition']}: predictions not fit to publish: {'; '.join(found)}", report, version["version"]
         )

@@ -1,75 +1,224 @@
-"""The tasks of train_<model> that are the same on every platform."""
+"""The tasks of train_<model> that are the same on every platform, up to the registered challenger."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.sdk.definitions.mappedoperator import MappedOperator
+from airflow.sdk.definitions.xcom_arg import XComArg
 from airflow.sdk.exceptions import AirflowSkipException
 
-from include import ledger, partitions
-from include.config import ModelConfig
+from include import champions, documents, evaluation_page, ledger, partitions, retraining
+from include.config import ModelConfig, settings
 from include.core import gates
 from include.model_task import model_task
+from include.platforms import platform_for
 from include.registry import registry
+from include.tasks.validation import validate
 
 log = logging.getLogger(__name__)
 
-REASONS = {"scheduled": "schedule", "retraining": "request", "manual": "by hand", "backfill": "backfill"}
+REASONS: dict[str, retraining.RunReason] = {"scheduled": "schedule", "retraining": "request", "backfill": "backfill"}
+
+
+def start_training(model: ModelConfig, runs: XComArg) -> MappedOperator:
+    """The run of train_<model> that answers the open requests, if any; a run of that id is left as it is."""
+    return TriggerDagRunOperator.partial(
+        task_id="start_training",
+        trigger_dag_id=f"train_{model.name}",
+        logical_date=None,
+        skip_when_already_exists=True,
+        map_index_template="{{ task.trigger_run_id }}",
+    ).expand_kwargs(runs)
 
 
 @model_task
-def resolve_window(model: ModelConfig, *, dag_run: Any = None, params: Any = None) -> dict[str, Any]:
-    """As of which day does this run learn, from which partitions, and who asked?"""
+def admit(model: ModelConfig, *, dag_run: Any = None, params: Any = None) -> dict[str, Any]:
+    """May this run train, as of which day, and who asked? What is refused ends here, skipped; the ledger says why."""
     unknown = sorted(set(dag_run.conf or {}) - {"as_of", "origin", "openlineage"})
     if unknown:
         raise ValueError(f"the run's conf has unknown keys {', '.join(map(repr, unknown))}: known are as_of, origin")
-    as_of = partitions.training_day_of(dag_run, params)
-    last = as_of - timedelta(days=model.labels.delay_days)
-    if model.end:
-        last = min(last, model.end)
-    first = max(model.start, last - timedelta(days=model.training.window_days - 1))
-    if (last - first).days < model.training.holdout_days:
-        raise partitions.NoPartition(
-            f"{model.name}: as of {as_of} only the partitions {first} to {last} have labels: too few for a holdout of "
-            f"{model.training.holdout_days} days; give a later as_of"
-        )
+    reason = REASONS.get(partitions.origin_of(dag_run), "by hand")
+    workspace = partitions.workspace_of(dag_run)
+    told = None if reason in ("request", "backfill") else partitions.training_day_of(dag_run, params)
+    if told:
+        _window(model, told)  # a run that cannot train is refused before it takes the requests of others with it
+    champions.mirror(model.name)
+    admission = retraining.admit(model, retraining.Run(dag_run.run_id, workspace, dag_run.run_after, reason), told)
+    log.info("%s", admission.why)
+    if not admission.admitted:
+        raise AirflowSkipException(admission.why)
+    as_of = told or admission.as_of
+    assert as_of is not None, "a run that is admitted without a day has requests, and they have"
+    first, last = _window(model, as_of)
     return {
         "as_of": as_of.isoformat(),
         "first": first.isoformat(),
         "last": last.isoformat(),
-        "reason": REASONS.get(partitions.origin_of(dag_run), "by hand"),
+        "reason": ", ".join([reason, *sorted({str(request["reason"]) for request in admission.requests})]),
+        "decay_confirmed": admission.decay_confirmed,
+        "admission": admission.number,
+        "dag_id": dag_run.dag_id,
         "run_id": dag_run.run_id,
-        "workspace": partitions.workspace_of(dag_run),
+        "started": dag_run.run_after.isoformat(),
+        "workspace": workspace,
     }
 
 
+def _window(model: ModelConfig, as_of: date) -> tuple[date, date]:
+    """First and last day of the labelled partitions that a training as of a day learns from.
+
+    Raises:
+        NoPartition: if there are too few.
+    """
+    last = as_of - timedelta(days=model.labels.delay_days)
+    if model.end:
+        last = min(last, model.end)
+    first = max(model.start, last - timedelta(days=model.training.window_days - 1))
+    needed = model.training.holdout_days + 2 * model.training.search.validation_days + 1
+    if (last - first).days + 1 < needed:
+        raise partitions.NoPartition(
+            f"{model.name}: as of {as_of} only the partitions {first} to {last} have labels: too few for a holdout of "
+            f"{model.training.holdout_days} days, two validation sets of {model.training.search.validation_days} and a day to "
+            "learn from; give a later as_of"
+        )
+    return first, last
+
+
 @model_task
-def gate(model: ModelConfig, run: dict[str, Any], challenger: dict[str, Any], evaluation: dict[str, Any]) -> dict[str, Any]:
-    """PROMOTE, HOLD or REJECT, with the evidence; the ledger keeps every verdict. Anything but PROMOTE ends the run here."""
-    verdict = gates.absolute_floors(evaluation["metrics"], {str(name): floor for name, floor in model.gate.floors.items()})
-    body = {**verdict.to_json(), "metrics": evaluation["metrics"], "as_of": run["as_of"], "run_id": run["run_id"]}
-    ledger.append("verdict", model.name, f"{run['as_of']}.{run['workspace']}.{challenger['manifest_sha256'][:16]}", body)
-    log.info("%s: %s", verdict.outcome, "; ".join(verdict.reasons))
-    if verdict.outcome != "PROMOTE":
-        raise AirflowSkipException(f"{verdict.outcome}: {'; '.join(verdict.reasons)}; the champion stays")
-    return verdict.to_json()
+def validate_training_set(model: ModelConfig, run: dict[str, Any], snapshot: dict[str, Any]) -> dict[str, Any]:
+    """Is the snapshot fit to be learned from: its suite, no leaks, and the same again from what was known on each day?"""
+    checked = validate(model, "training", {**run, "partition": run["as_of"], "snapshot": snapshot["file"]}, {})
+    inspected = platform_for(model).inspect_training_set(model, run, snapshot)
+    strongest = max(inspected["strength"].items(), key=lambda item: item[1]["auc"] or 0, default=None)
+    if strongest:
+        log.info("the feature that tells most alone is %s: %s", *strongest)
+    log.info("made again as they were on their day, and found the same: %s", ", ".join(inspected["replayed"]))
+    return {**checked, "rows": inspected["rows"], "replayed": inspected["replayed"]}
+
+
+@model_task
+def current_champion(model: ModelConfig, run: dict[str, Any]) -> dict[str, Any]:
+    """Whom the challenger has to beat: the version, and the number of the change that made it champion."""
+    changes = champions.history(model.name)
+    if not changes:
+        log.info("%s has no champion yet", model.name)
+        return {"version": None, "number": 0}
+    return {"version": asdict(changes[-1].version), "number": changes[-1].number}
+
+
+@model_task
+def gate(
+    model: ModelConfig,
+    run: dict[str, Any],
+    snapshot: dict[str, Any],
+    tuned: dict[str, Any],
+    challenger: dict[str, Any],
+    champion: dict[str, Any],
+    evaluation: dict[str, Any],
+) -> dict[str, Any]:
+    """PROMOTE, HOLD or REJECT, with the evidence, a page and a record. Anything but PROMOTE ends the run here, skipped."""
+    document = documents.read_json(evaluation["document"])
+    key = f"{run['as_of']}.{run['workspace']}.{challenger['manifest_sha256'][:16]}.{champion['number']:06d}"
+    verdict = _verdict(model, run, snapshot, challenger, champion, document)
+    against = champion["version"]
+    page = documents.sibling(evaluation["document"], "report.html")
+    body = {
+        **verdict,
+        "as_of": run["as_of"],
+        "reason": run["reason"],
+        "challenger": challenger["manifest_sha256"],
+        "champion": against and against["version"],
+        "champion_number": champion["number"],
+        "holdout": {name: document[name] for name in ("first", "last", "rows")},
+        "metrics": _point_metrics(document["challenger"]),
+        "champion_metrics": _point_metrics(document["champion"]),
+        "snapshot": snapshot["snapshot"],
+        "dag_id": run["dag_id"],
+        "run_id": run["run_id"],
+        "git_revision": settings().revision,
+        "page": page,
+    }
+    if not ledger.append("verdict", model.name, key, body):
+        body = next(record.body for record in ledger.read("verdict", model.name, prefix=key))  # a retry: what was said stands
+    seconds = sum(facts["seconds"] for facts in (tuned, challenger, evaluation))
+    retraining.record_cost(model, run["run_id"], run["workspace"], seconds)
+    facts = {**run, "snapshot": snapshot["snapshot"], "git_revision": settings().revision}
+    documents.write(page, evaluation_page.render(model.title, facts, document, body).encode())
+    log.info("%s: %s", body["outcome"], "; ".join(body["reasons"]))
+    log.info("page: %s", page)
+    if body["outcome"] != "PROMOTE":
+        raise AirflowSkipException(f"{body['outcome']}: {'; '.join(body['reasons'])}; the champion stays. Page: {page}")
+    return {"key": key, **{name: body[name] for name in ("outcome", "rule", "reasons", "metrics", "champion_metrics", "page")}}
+
+
+def _verdict(
+    model: ModelConfig,
+    run: dict[str, Any],
+    snapshot: dict[str, Any],
+    challenger: dict[str, Any],
+    champion: dict[str, Any],
+    document: dict[str, Any],
+) -> dict[str, Any]:
+    rules = model.gate.model_dump(exclude={"max_decision_churn"})
+    against = champion["version"]
+    age = (date.fromisoformat(run["as_of"]) - date.fromisoformat(document["champion"]["trained_to"])).days if against else None
+    circumstances = gates.Circumstances(
+        decay_confirmed=run["decay_confirmed"],
+        champion_age_days=age,
+        label_coverage=snapshot["label_coverage"],
+        holdout_uses=_uses(model, challenger["manifest_sha256"], document),
+        artifact_checked=document["challenger"]["manifest_sha256"] == challenger["manifest_sha256"],
+    )
+    return gates.judge(document, gates.Rules(task=model.task, **rules), circumstances).to_json()
+
+
+def _uses(model: ModelConfig, challenger: str, document: dict[str, Any]) -> int:
+    """How many other challengers were compared with a champion on the days of this holdout."""
+    days = (document["first"], document["last"])
+    return len({
+        record.body["challenger"]
+        for record in ledger.read("verdict", model.name)
+        if (record.body["holdout"]["first"], record.body["holdout"]["last"]) == days
+        and record.body["champion"] is not None
+        and record.body["challenger"] != challenger
+    })
+
+
+def _point_metrics(measured: dict[str, Any] | None) -> dict[str, float | None]:
+    return {name: estimate["value"] for name, estimate in measured["metrics"].items()} if measured else {}
 
 
 @model_task
 def register(
-    model: ModelConfig, run: dict[str, Any], challenger: dict[str, Any], evaluation: dict[str, Any], verdict: dict[str, Any]
+    model: ModelConfig,
+    run: dict[str, Any],
+    snapshot: dict[str, Any],
+    tuned: dict[str, Any],
+    challenger: dict[str, Any],
+    verdict: dict[str, Any],
 ) -> dict[str, Any]:
     """Give the artifact a version in the registry. The same artifact gets the same version, also on a retry."""
     models = registry()
+    lineage = {
+        "as_of": run["as_of"],
+        "reason": run["reason"],
+        "snapshot": snapshot["snapshot"],
+        "snapshot_sha256": snapshot["sha256"],
+        "sql_sha256": snapshot["sql_sha256"],
+        "git_revision": settings().revision,
+        "dag_id": run["dag_id"],
+        "run_id": run["run_id"],
+        "verdict": verdict["key"],
+        "rule": verdict["rule"],
+        "report": verdict["page"],
+    }
     version = models.register(
-        model.name,
-        challenger["artifact"],
-        challenger["manifest_sha256"],
-        {name: value for name, value in evaluation["metrics"].items() if value is not None},
-        {"as_of": run["as_of"], "snapshot": challenger["snapshot"], "reason": run["reason"], "verdict": verdict["outcome"]},
+        model.name, challenger["artifact"], challenger["manifest_sha256"], verdict["metrics"], lineage, tuned["parameters"]
     )
     models.set_alias(model.name, "challenger", version.version)
     log.info("registered as version %s", version.version)

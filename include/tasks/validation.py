@@ -50,6 +50,8 @@ def validate(model: ModelConfig, stage: Stage, run: dict[str, Any], parameters: 
     """
     report = check_stage(model, stage, run, parameters)
     if not report.success:
+        if stage != "training":
+            history.record_failed_checks(model.name, run, stage, [check.sentence for check in report.failed])
         found = "; ".join(check.sentence for check in report.failed)
         if report.warnings:  # a column that nobody knows tells what became of one that is missing
             found += f" (also: {'; '.join(check.sentence for check in report.warnings)})"

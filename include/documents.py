@@ -1,0 +1,53 @@
+"""Documents of a run, JSON or pages, by their place: a path, or a URI that Airflow's ObjectStoragePath can reach."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from include.core.files import replacing
+
+
+class DamagedDocument(ValueError):
+    """A document is missing or is not what it should be; the message names it."""
+
+
+def read_json(place: str) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        DamagedDocument: if it is not there, or is none.
+    """
+    try:
+        found = json.loads(_path(place).read_bytes())
+    except FileNotFoundError:
+        raise DamagedDocument(f"{place}: not found; clear the task that wrote it") from None
+    except ValueError as error:
+        raise DamagedDocument(f"{place}: is not JSON ({error}); clear the task that wrote it") from None
+    if not isinstance(found, dict):
+        raise DamagedDocument(f"{place}: must be a JSON object; clear the task that wrote it")
+    return found
+
+
+def write(place: str, content: bytes) -> None:
+    """Write a document, whole or not at all."""
+    path = _path(place)
+    if isinstance(path, Path):
+        with replacing(path) as draft:
+            draft.write_bytes(content)
+    else:
+        path.write_bytes(content)  # an object appears when it is complete
+
+
+def sibling(place: str, name: str) -> str:
+    """The place of another document in the same folder."""
+    return f"{place.rpartition('/')[0]}/{name}"
+
+
+def _path(place: str) -> Any:
+    if "://" not in place:
+        return Path(place)
+    from airflow.sdk import ObjectStoragePath
+
+    return ObjectStoragePath(place)
