@@ -25,7 +25,7 @@ from include.core.errors import Refused
 from include.core.features import FeatureSpec, Matrix
 from include.core.files import json_bytes, new_folder
 
-FORMAT = 1
+FORMAT = 2
 MODEL, GOLDEN, MANIFEST = "model.ubj", "golden.parquet", "manifest.json"
 GOLDEN_ROWS = 100
 GOLDEN_TOLERANCE = 1e-5

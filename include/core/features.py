@@ -25,8 +25,9 @@ class UnusableFeatures(Refused):
 class FeatureSpec:
     """What a model reads, and the number that stands for each category.
 
-    `encodings[column][category]` is the share of positive labels that the training rows of that category had,
-    smoothed; `unseen[column]` stands for every category that training did not see: the share over all training rows.
+    `encodings[column][category]` is the mean label that the training rows of that category had, smoothed (for labels of
+    0 and 1 the share of positive ones); `unseen[column]` stands for every category that training did not see: the mean
+    over all training rows.
     """
 
     numeric: tuple[str, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 from include.core.artifacts import Artifact, predict
 from include.core.errors import Refused
 from include.core.features import UnusableFeatures, encode
+from include.core.profile import histogram
 
 BINS = 20
 
@@ -31,12 +32,6 @@ def score_reference(scores: npt.NDArray) -> dict[str, list[float] | list[int]]:
     ranks = np.arange(1, BINS) / BINS
     edges = np.unique(np.quantile(scores.astype(np.float64), ranks, method="inverted_cdf")) if len(scores) else np.empty(0)
     return {"edges": [float(edge) for edge in edges], "counts": histogram(scores, edges).tolist()}
-
-
-def histogram(scores: npt.NDArray, edges: npt.NDArray | Sequence[float]) -> npt.NDArray[np.int64]:
-    """How many scores lie in each of the len(edges) + 1 bins; a score equal to an edge lies below it."""
-    bins = np.searchsorted(np.asarray(edges, dtype=np.float64), scores.astype(np.float64), side="left")
-    return np.bincount(bins, minlength=len(edges) + 1).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -84,7 +79,8 @@ def score(batch: pa.RecordBatch, artifact: Artifact, key: str) -> tuple[pa.Recor
     """The scores of a batch, rows in its order, and their summary. Several threads may call it with one artifact.
 
     Returns:
-        The columns `key`, `partition_date` (as they come in) and `score` (float64, 0..1); and the summary.
+        The columns `key`, `partition_date` (as they come in) and `score` (float64; of a classification
+        0..1, of a regression in the unit of the label); and the summary.
 
     Raises:
         UnusableFeatures: if a feature, the key or the partition date is missing or of another type.
@@ -104,7 +100,7 @@ def score(batch: pa.RecordBatch, artifact: Artifact, key: str) -> tuple[pa.Recor
         total=float(scores.sum()),
         lowest=float(scores.min()),
         highest=float(scores.max()),
-        counts=tuple(histogram(scores, artifact.manifest["score_reference"]["edges"]).tolist()),
+        counts=tuple(histogram(scores, artifact.manifest["reference"]["score"]["edges"]).tolist()),
         unseen=unseen,
         missing=dict(zip(artifact.spec.names, np.count_nonzero(np.isnan(rows), axis=0).tolist(), strict=True)),
     )

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from include.core.files import replacing, write_json
 from include.core.postprocessing import Stamp, UnusableRows, postprocess, predictions_schema
-from include.jobs.process import InvalidSpec, main
+from include.jobs.process import InvalidSpec, main, task_named
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class PostprocessSpec:
     run_id: str
     scored_at: str  # ISO 8601 with a time zone
     git_revision: str
+    task: str = "classification"  # or "regression": scores and threshold are then any finite numbers
     batch_rows: int = 122880
 
 
@@ -33,7 +34,9 @@ def run(spec: PostprocessSpec) -> None:
     """Stream the scores through `core.postprocessing`, batch by batch."""
     try:
         scored_at = datetime.fromisoformat(spec.scored_at)
-        stamp = Stamp(spec.key, spec.threshold, spec.model_version, spec.run_id, scored_at, spec.git_revision)
+        stamp = Stamp(
+            spec.key, spec.threshold, spec.model_version, spec.run_id, scored_at, spec.git_revision, task_named(spec.task)
+        )
     except ValueError as error:
         raise InvalidSpec(str(error)) from None
     rows = positive = 0

@@ -15,7 +15,12 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from include.core.errors import Refused
+from include.core.evaluation import Task
+from include.core.files import sha256_of
 
 Spec = TypeVar("Spec")
 # Set by whoever starts a job with a pipe as its standard input: the end of the pipe is then the end of the job.
@@ -25,6 +30,10 @@ SECONDS_TO_CLEAN_UP = 10
 
 class InvalidSpec(Refused):
     """The spec of a job cannot be used; the message names the file and the key."""
+
+
+class ChangedSnapshot(Refused):
+    """The file of a snapshot is not the one that was recorded; the message says which."""
 
 
 def main(kind: type[Spec], job: Callable[[Spec], None]) -> None:
@@ -86,6 +95,35 @@ def from_json(raw: dict[str, Any], kind: type[Spec]) -> Spec:
     if faults:
         raise ValueError("; ".join(faults))
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()})
+
+
+def task_named(name: str) -> Task:
+    """What kind of model a spec is about.
+
+    Raises:
+        InvalidSpec: if there is no such task.
+    """
+    if name not in get_args(Task):
+        raise InvalidSpec(f"task: {name!r} must be {' or '.join(get_args(Task))}")
+    return name  # type: ignore[return-value]
+
+
+def check_snapshot(path: Path, expected: str) -> None:
+    """Refuse another file than the one whose SHA-256 was recorded.
+
+    Raises:
+        ChangedSnapshot: if it is another.
+    """
+    found = sha256_of(path)
+    if found != expected:
+        raise ChangedSnapshot(f"{path}: SHA-256 is {found[:12]}…, the spec says {expected[:12]}…: take it again")
+
+
+def read_columns(path: Path, *names: str) -> pa.Table:
+    """Columns of a Parquet file, of those named the ones it has: who uses them says best which are missing."""
+    # ParquetFile, not read_table: that would take "partition_date=..." in the path for a column.
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        return file.read(columns=[name for name in names if name in file.schema_arrow.names])
 
 
 def every_few_seconds(say: Callable[[], str], seconds: float = 5) -> Callable[[], None]:

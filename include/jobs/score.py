@@ -64,7 +64,7 @@ def run(spec: ScoreSpec) -> None:
     seconds = time.monotonic() - started
     result = {
         **summary.to_json(),
-        "edges": artifact.manifest["score_reference"]["edges"],
+        "edges": artifact.manifest["reference"]["score"]["edges"],
         "seconds": seconds,
         "cpu_seconds": time.process_time() - cpu_started,
         "rows_per_second": round(summary.rows / seconds),

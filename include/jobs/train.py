@@ -4,35 +4,34 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
+import pyarrow as pa
 
 from include.core.artifacts import MANIFEST, CorruptArtifact, read_manifest, save_artifact
+from include.core.evaluation import Task
 from include.core.files import sha256_of, write_json
-from include.core.training import CannotTrain, Parameters, train
-from include.jobs.process import every_few_seconds, main
+from include.core.training import Parameters, train
+from include.jobs.process import check_snapshot, every_few_seconds, main, read_columns, task_named
 
 
 @dataclass(frozen=True)
 class TrainSpec:
-    """The spec of the job. Paths are local; the remaining keys are the parameters of `core.training`."""
+    """The spec of the job. Paths are local."""
 
     snapshot: str  # Parquet file: features, label, partition_date
     artifact: str  # folder to write; it must not hold another model
     result: str  # JSON file to write
     model: str
+    task: str  # "classification" or "regression"
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
     snapshot_id: str
     snapshot_sha256: str
+    parameters: dict[str, Any]  # core.training.Parameters, as the tune job chose them
     label: str = "label"
-    trees: int = 300
-    max_depth: int = 6
-    learning_rate: float = 0.1
-    seed: int = 7
     holdout_days: int = 14
     min_rows: int = 1000
     threads: int = 2
@@ -40,14 +39,12 @@ class TrainSpec:
 
 def run(spec: TrainSpec) -> None:
     """Train, unless the artifact of exactly this training is there already: then its result is given again."""
-    snapshot, folder = Path(spec.snapshot), Path(spec.artifact)
-    found = sha256_of(snapshot)
-    if found != spec.snapshot_sha256:
-        raise CannotTrain(f"{snapshot}: SHA-256 is {found[:12]}…, the spec says {spec.snapshot_sha256[:12]}…: take it again")
-    parameters = Parameters(**{field.name: getattr(spec, field.name) for field in fields(Parameters)})
+    task, parameters, folder = task_named(spec.task), Parameters.from_json(spec.parameters), Path(spec.artifact)
+    check_snapshot(Path(spec.snapshot), spec.snapshot_sha256)
     request = _request(spec, parameters)
     if not folder.exists():
-        _train(spec, parameters, request, folder)
+        rows = read_columns(Path(spec.snapshot), *spec.numeric, *spec.categorical, spec.label, "partition_date")
+        _train(spec, task, rows, parameters, request, folder)
     manifest_sha256 = sha256_of(folder / MANIFEST)
     manifest = read_manifest(folder, manifest_sha256)
     if manifest["request"] != request:
@@ -57,12 +54,8 @@ def run(spec: TrainSpec) -> None:
     print(f"trained {spec.model}: {json.dumps(manifest['metrics'])}, manifest {manifest_sha256}", flush=True)
 
 
-def _train(spec: TrainSpec, parameters: Parameters, request: dict[str, Any], folder: Path) -> None:
-    columns = [*spec.numeric, *spec.categorical, spec.label, "partition_date"]
-    # ParquetFile, not read_table: that would take "partition_date=..." in the path for a column.
-    with pq.ParquetFile(spec.snapshot, pre_buffer=False) as file:
-        rows = file.read(columns=[name for name in columns if name in file.schema_arrow.names])
-    print(f"training {spec.model} on {rows.num_rows} rows, {parameters.trees} trees", flush=True)
+def _train(spec: TrainSpec, task: Task, rows: pa.Table, parameters: Parameters, request: dict[str, Any], folder: Path) -> None:
+    print(f"training {spec.model} on {rows.num_rows} rows or fewer, {parameters.trees} trees", flush=True)
     done = 0
     say = every_few_seconds(lambda: f"{done} of {parameters.trees} trees")
 
@@ -71,16 +64,29 @@ def _train(spec: TrainSpec, parameters: Parameters, request: dict[str, Any], fol
         done = trees
         say()
 
-    trained = train(rows, spec.numeric, spec.categorical, spec.label, parameters, progress)
+    trained = train(
+        rows,
+        task,
+        spec.numeric,
+        spec.categorical,
+        spec.label,
+        parameters,
+        holdout_days=spec.holdout_days,
+        min_rows=spec.min_rows,
+        threads=spec.threads,
+        progress=progress,
+    )
     description = {
         "model": spec.model,
+        "task": task,
+        "parameters": parameters.to_json(),
         "snapshot_id": spec.snapshot_id,
         "snapshot_sha256": spec.snapshot_sha256,
         "request": request,
         "training": trained.training.to_json(),
         "holdout": trained.holdout.to_json(),
         "metrics": trained.metrics,
-        "score_reference": trained.reference,
+        "reference": trained.reference,
     }
     # Another attempt of the same training may have been faster; `run` checks that it was the same.
     with suppress(FileExistsError):
@@ -88,10 +94,13 @@ def _train(spec: TrainSpec, parameters: Parameters, request: dict[str, Any], fol
 
 
 def _request(spec: TrainSpec, parameters: Parameters) -> dict[str, Any]:
-    """All that the model depends on, for comparing two trainings."""
-    kept = {key: value for key, value in asdict(parameters).items() if key != "threads"}
-    features = {"numeric": list(spec.numeric), "categorical": list(spec.categorical), "label": spec.label}
-    return {"parameters": kept, **features, "snapshot_sha256": spec.snapshot_sha256, "model": spec.model}
+    """All that the model depends on, for comparing two trainings. The number of threads is not among it."""
+    return {
+        **{key: getattr(spec, key) for key in ("model", "task", "label", "holdout_days", "min_rows", "snapshot_sha256")},
+        "numeric": list(spec.numeric),
+        "categorical": list(spec.categorical),
+        "parameters": parameters.to_json(),
+    }
 
 
 if __name__ == "__main__":

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from include.core.artifacts import save_artifact
+from include.core.evaluation import Task
 from include.core.training import Parameters, Trained, train
 
 NUMERIC = ("distance", "hour")
 CATEGORICAL = ("carrier", "origin")
-PARAMETERS = Parameters(trees=20, max_depth=4, seed=7, holdout_days=3, min_rows=100)
+PARAMETERS = Parameters(trees=20, max_depth=4, seed=7)
+HOLDOUT_DAYS = 3
 
 
 def flights(rows: int = 3000, days: int = 12, seed: int = 1, first: date = date(2013, 1, 1)) -> pa.Table:
@@ -33,12 +36,39 @@ def flights(rows: int = 3000, days: int = 12, seed: int = 1, first: date = date(
     })
 
 
-def trained(rows: pa.Table | None = None, parameters: Parameters = PARAMETERS) -> Trained:
-    return train(flights() if rows is None else rows, NUMERIC, CATEGORICAL, "label", parameters)
+def delays(rows: int = 3000, days: int = 12, seed: int = 1, first: date = date(2013, 1, 1)) -> pa.Table:
+    """The same flights with minutes of delay, below and above 0, as their label."""
+    table = flights(rows, days, seed, first)
+    random = np.random.default_rng(seed + 1000)
+    hour = table["hour"].to_numpy()
+    minutes = 6.0 * (hour - 16) + 20 * (table["origin"].to_numpy(zero_copy_only=False) == "EWR") + random.normal(0, 15, rows)
+    return table.set_column(table.column_names.index("label"), "label", pa.array(minutes))
 
 
-def saved(folder: Path, rows: pa.Table | None = None) -> str:
+def trained(
+    rows: pa.Table | None = None,
+    parameters: Parameters = PARAMETERS,
+    task: Task = "classification",
+    holdout_days: int = HOLDOUT_DAYS,
+    min_rows: int = 100,
+    **options: Any,
+) -> Trained:
+    if rows is None:
+        rows = flights() if task == "classification" else delays()
+    options = {"holdout_days": holdout_days, "min_rows": min_rows, **options}
+    return train(rows, task, NUMERIC, CATEGORICAL, "label", parameters, **options)
+
+
+def saved(folder: Path, rows: pa.Table | None = None, task: Task = "classification", parameters: Parameters = PARAMETERS) -> str:
     """Train and write an artifact. Returns the SHA-256 of its manifest."""
-    model = trained(rows)
-    description = {"model": "flight_delays", "score_reference": model.reference, "metrics": model.metrics}
+    model = trained(rows, parameters, task)
+    description = {
+        "model": "flight_delays",
+        "task": task,
+        "parameters": parameters.to_json(),
+        "training": model.training.to_json(),
+        "holdout": model.holdout.to_json(),
+        "reference": model.reference,
+        "metrics": model.metrics,
+    }
     return save_artifact(folder, model.booster, model.spec, model.golden, description)

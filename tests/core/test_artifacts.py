@@ -105,8 +105,8 @@ def test_a_model_swapped_with_its_manifest_is_refused(original: tuple[Path, str]
 
 
 def test_a_format_of_another_time_is_refused(copy: tuple[Path, str]) -> None:
-    digest = edit_manifest(copy[0], format=2)
-    with pytest.raises(CorruptArtifact, match=r"format 2, this code knows 1: deploy the code"):
+    digest = edit_manifest(copy[0], format=1)
+    with pytest.raises(CorruptArtifact, match=r"format 1, this code knows 2: deploy the code"):
         load_artifact(copy[0], digest)
 
 

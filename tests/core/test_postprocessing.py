@@ -40,6 +40,21 @@ def test_a_score_that_is_no_probability_is_refused(value: float) -> None:
         postprocess(scores([0.5, value]), STAMP)
 
 
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=50), st.floats(-1e6, 1e6))
+def test_a_regression_has_any_finite_score_and_threshold(values: list[float], threshold: float) -> None:
+    rows = postprocess(scores(values), replace(STAMP, task="regression", threshold=threshold))
+    assert rows.column("score").to_pylist() == values
+    assert rows.column("decision").to_pylist() == [value >= threshold for value in values]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_is_not_finite_is_refused(value: float) -> None:
+    with pytest.raises(UnusableRows, match="'score': 1 of 2 are no finite number"):
+        postprocess(scores([15.0, value]), replace(STAMP, task="regression"))
+    with pytest.raises(ValueError, match="a finite number"):
+        replace(STAMP, task="regression", threshold=value)
+
+
 def test_rows_without_score_key_or_date_are_refused() -> None:
     with pytest.raises(UnusableRows, match="'score': 1 rows are NULL"):
         postprocess(scores([0.5, None]), STAMP)

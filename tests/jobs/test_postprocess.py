@@ -69,12 +69,20 @@ def test_every_score_becomes_a_prediction(spec: dict[str, Any], tmp_path: Path) 
         ({"scored_at": "2013-04-01T00:00:00"}, "no time zone"),
         ({"scored_at": "yesterday"}, "Invalid isoformat"),
         ({"threshold": 1.5}, "between 0 and 1"),
+        ({"task": "ranking"}, "must be classification or regression"),
     ],
     ids=str,
 )
 def test_a_spec_that_does_not_fit_is_refused(spec: dict[str, Any], tmp_path: Path, change: dict, message: str) -> None:
     assert message in refusal(run("postprocess", {**spec, **change}, tmp_path))
     assert Path(spec["output"]).read_bytes() == b"old"
+
+
+def test_the_decision_of_a_regression_is_in_its_unit(spec: dict[str, Any], tmp_path: Path) -> None:
+    write(Path(spec["scores"]), [-20.0, 14.9, 15.0, 240.0])
+    done = run("postprocess", {**spec, "task": "regression", "threshold": 15}, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert pq.read_table(spec["output"])["decision"].to_pylist() == [False, False, True, True]
 
 
 def test_one_wrong_score_at_the_end_stops_all(spec: dict[str, Any], tmp_path: Path) -> None:

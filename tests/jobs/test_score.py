@@ -70,7 +70,7 @@ def test_every_row_is_scored_in_order(spec: dict[str, Any], tmp_path: Path) -> N
 
     result = json.loads(Path(spec["result"]).read_bytes())
     assert result["rows"] == sum(result["histogram"]) == ROWS
-    assert result["edges"] == artifact.manifest["score_reference"]["edges"]
+    assert result["edges"] == artifact.manifest["reference"]["score"]["edges"]
     assert result["mean"] == pytest.approx(expected.mean(dtype=np.float64))
     assert (result["min"], result["max"]) == (expected.min(), expected.max())
     assert result["golden"] == "ok"

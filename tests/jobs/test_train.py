@@ -14,7 +14,8 @@ import pytest
 
 from include.core.artifacts import check_golden, load_artifact, read_manifest
 from include.core.files import sha256_of
-from tests.core.examples import CATEGORICAL, NUMERIC, flights
+from include.core.training import Parameters
+from tests.core.examples import CATEGORICAL, NUMERIC, delays, flights
 from tests.jobs.running import refusal, run, start
 
 
@@ -32,8 +33,8 @@ def spec(tmp_path: Path) -> dict[str, Any]:
         "model": "flight_delays",
         "numeric": list(NUMERIC),
         "categorical": list(CATEGORICAL),
-        "trees": 20,
-        "max_depth": 4,
+        "task": "classification",
+        "parameters": {"trees": 20, "max_depth": 4},
         "holdout_days": 3,
         "min_rows": 100,
     }
@@ -59,10 +60,24 @@ def test_a_training_leaves_an_artifact_and_a_result(spec: dict[str, Any], tmp_pa
     assert found["metrics"]["auc"] > 0.6
     assert found["metrics"] == artifact.manifest["metrics"]
     assert artifact.manifest["snapshot_sha256"] == spec["snapshot_sha256"]
-    assert artifact.manifest["request"]["parameters"]["seed"] == 7
-    assert sum(artifact.manifest["score_reference"]["counts"]) == 750
+    assert artifact.manifest["task"] == "classification"
+    assert artifact.manifest["parameters"] == Parameters(trees=20, max_depth=4).to_json()
+    assert sum(artifact.manifest["reference"]["score"]["counts"]) == 750
+    assert artifact.manifest["reference"]["features"].keys() == {*NUMERIC, *CATEGORICAL}
     assert sorted(path.name for path in Path(found["artifact"]).iterdir()) == ["golden.parquet", "manifest.json", "model.ubj"]
     assert not list(Path(found["artifact"]).parent.glob(".*.tmp"))
+
+
+def test_a_regression_leaves_a_model_of_numbers(spec: dict[str, Any], tmp_path: Path) -> None:
+    pq.write_table(delays(), spec["snapshot"])
+    done = run("train", {**spec, "task": "regression", "snapshot_sha256": sha256_of(Path(spec["snapshot"]))}, tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = result(spec)
+    artifact = load_artifact(Path(found["artifact"]), found["manifest_sha256"])
+    check_golden(artifact)
+    assert artifact.manifest["task"] == "regression"
+    assert found["training"]["positives"] is None
+    assert found["metrics"]["r2"] > 0.5
 
 
 def test_the_same_training_elsewhere_gives_the_same_files(spec: dict[str, Any], tmp_path: Path) -> None:
@@ -83,7 +98,7 @@ def test_a_retry_gives_the_same_result_without_training(spec: dict[str, Any], tm
     assert "trees" not in again.stdout
 
 
-@pytest.mark.parametrize("change", [{"seed": 8}, {"numeric": ["hour", "distance"]}, {"trees": 21}], ids=str)
+@pytest.mark.parametrize("change", [{"parameters": {"seed": 8}}, {"numeric": ["hour", "distance"]}, {"min_rows": 101}], ids=str)
 def test_the_folder_of_another_training_is_refused(spec: dict[str, Any], tmp_path: Path, change: dict[str, Any]) -> None:
     assert run("train", spec, tmp_path).returncode == 0
     before = result(spec)
@@ -99,6 +114,9 @@ def test_the_folder_of_another_training_is_refused(spec: dict[str, Any], tmp_pat
         ({"holdout_days": 12}, "widen training.window_days"),
         ({"numeric": ["distance", "speed"]}, "column 'speed' is missing"),
         ({"label": "late"}, "no column 'late'"),
+        ({"parameters": {"trees": 0, "depth": 3}}, "depth: unknown; choose of trees, max_depth,"),
+        ({"parameters": {"trees": 0}}, "trees: 0 must be at least 1 and at most 5000"),
+        ({"task": "ranking"}, "task: 'ranking' must be classification or regression"),
         ({"categorical": ["hour"], "numeric": ["distance"]}, "column 'hour' holds int64"),
     ],
     ids=str,
