@@ -186,4 +186,6 @@ def _claim(model: str, run: Run) -> int:
 def _why_admitted(run: Run, requests: list[Mapping[str, Any]]) -> str:
     asked = {"schedule": "the schedule", "request": "a request", "by hand": "a person"}[run.reason]
     reasons = ", ".join(sorted({str(request["reason"]) for request in requests}))
-    return f"admitted: asked for by {asked}" + (f"; answers {len(requests)} open requests: {reasons}" if requests else "")
+    return f"admitted: asked for by {asked}" + (
+        f"; answers {len(requests)} open request{'s' if len(requests) > 1 else ''}: {reasons}" if requests else ""
+    )
