@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,11 @@ from unittest import mock
 import airflow.models.dagrun as dagrun_module
 from airflow.dag_processing.dagbag import DagBag
 from airflow.models.dagrun import DagRun
-from airflow.models.taskinstance import clear_task_instances
+from airflow.models.hitl import HITLDetail
+from airflow.models.taskinstance import TaskInstance, clear_task_instances
+from airflow.models.trigger import handle_event_submit
+from airflow.triggers.base import TriggerEvent
+from airflow.utils import timezone
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState
 from airflow.utils.types import DagRunType
@@ -42,8 +48,12 @@ def run_dag(
     conf: dict[str, Any] | None = None,
     run_type: DagRunType = DagRunType.MANUAL,
     run_id: str | None = None,
+    answer: str = "Approve",
 ) -> DagRun:
-    """Run a DAG to its end, as if it had been started for a partition. Look at `.state`: a failed run does not raise."""
+    """Run a DAG to its end, as if it had been started for a partition. Look at `.state`: a failed run does not raise.
+
+    `answer` is what a person says, at once, when a task asks for one; "" lets the time run out.
+    """
 
     def create(**arguments: Any) -> DagRun:
         dag = arguments.pop("dag")
@@ -51,10 +61,11 @@ def run_dag(
         own |= {"state": DagRunState.RUNNING, "run_id": run_id or arguments["run_id"]}
         return dag.create_dagrun(**{**arguments, **own})
 
-    return _run(load_dag(dag_id), create, conf)
+    with _answering(answer):
+        return _run(load_dag(dag_id), create, conf)
 
 
-def run_again(dag_id: str, run_id: str, tasks: Collection[str] = ()) -> DagRun:
+def run_again(dag_id: str, run_id: str, tasks: Collection[str] = (), answer: str = "Approve") -> DagRun:
     """The same run once more, with the given tasks cleared; without any, those that have not succeeded."""
     with create_session() as session:
         instances = _run_of(dag_id, run_id, session).get_task_instances(session=session)
@@ -70,12 +81,41 @@ def run_again(dag_id: str, run_id: str, tasks: Collection[str] = ()) -> DagRun:
         session.commit()
         return run
 
-    return _run(load_dag(dag_id), get, None)
+    with _answering(answer):
+        return _run(load_dag(dag_id), get, None)
 
 
 def states(run: DagRun) -> dict[str, str]:
     """Task id → state."""
     return {ti.task_id: str(ti.state) for ti in run.get_task_instances()}
+
+
+@contextmanager
+def _answering(answer: str) -> Iterator[None]:
+    """Answer the questions of tasks, as the form of the UI does; or as the scheduler does when the time is over."""
+    over = threading.Event()
+
+    def answer_all() -> None:
+        while not over.wait(0.1):
+            with create_session() as session:
+                for instance in session.scalars(select(TaskInstance).where(TaskInstance.state == "awaiting_input")):
+                    detail = session.scalars(select(HITLDetail).where(HITLDetail.ti_id == instance.id)).one_or_none()
+                    if detail is None:
+                        continue
+                    detail.responded_at = timezone.utcnow()
+                    detail.chosen_options = [answer] if answer else detail.defaults
+                    detail.responded_by = {"id": "ada", "name": "ada"} if answer else None
+                    detail.params_input = {"why": "seen the report"} if answer else {}
+                    event = TriggerEvent(detail.as_resume_event_payload(timedout=not answer))
+                    handle_event_submit(event, task_instance=instance, session=session)
+
+    thread = threading.Thread(target=answer_all, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(10)
 
 
 def _run(dag: Any, run: Callable[..., DagRun], conf: dict[str, Any] | None) -> DagRun:

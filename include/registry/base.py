@@ -29,6 +29,16 @@ class ModelVersion:
     metrics: dict[str, float]
 
 
+@dataclass(frozen=True)
+class TrainingData:
+    """The snapshot a version learned from: its id, the SHA-256 and the place of its file, its rows."""
+
+    snapshot: str
+    sha256: str
+    source: str
+    rows: int
+
+
 class Registry(Protocol):
     def register(
         self,
@@ -38,6 +48,7 @@ class Registry(Protocol):
         metrics: Mapping[str, float | None],
         tags: Mapping[str, str],
         parameters: Mapping[str, object] | None = None,
+        data: TrainingData | None = None,
     ) -> ModelVersion:
         """The version with this manifest; made if there is none. However often and by how many it is called, there is one.
 

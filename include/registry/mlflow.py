@@ -18,10 +18,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from include.registry.base import ALIASES, Alias, ModelVersion, RegistryUnavailable, UnknownVersion
+from include.registry.base import ALIASES, Alias, ModelVersion, RegistryUnavailable, TrainingData, UnknownVersion
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput
 
 LOCK_SECONDS = 120
 ARTIFACT, MANIFEST, METRICS = "artifact", "manifest_sha256", "metrics"
@@ -48,6 +49,7 @@ class MlflowRegistry:
         metrics: Mapping[str, float | None],
         tags: Mapping[str, str],
         parameters: Mapping[str, object] | None = None,
+        data: TrainingData | None = None,
     ) -> ModelVersion:
         _check_name(model)
         if not re.fullmatch(r"[0-9a-f]{64}", manifest_sha256):
@@ -58,7 +60,7 @@ class MlflowRegistry:
                 return registered
             measured = {name: float(value) for name, value in metrics.items() if value is not None and math.isfinite(value)}
             _create(lambda: client.create_registered_model(model))
-            run = self._run(client, model, artifact, manifest_sha256, measured, parameters or {})
+            run = self._run(client, model, artifact, manifest_sha256, measured, tags, parameters or {}, data)
             version = client.create_model_version(
                 model,
                 source=self._source(artifact, run),
@@ -144,7 +146,9 @@ class MlflowRegistry:
         artifact: str,
         manifest_sha256: str,
         metrics: Mapping[str, float],
+        tags: Mapping[str, str],
         parameters: Mapping[str, object],
+        data: TrainingData | None,
     ) -> str:
         """The id of the MLflow run of this training: the one that an attempt before finished, or a new one."""
         from mlflow.entities import Metric, Param
@@ -159,8 +163,13 @@ class MlflowRegistry:
             if run.info.status == "FINISHED":
                 return run.info.run_id
             client.set_terminated(run.info.run_id, "KILLED")
-        tags = {MANIFEST: manifest_sha256, ARTIFACT: artifact}
-        run = client.create_run(experiment.experiment_id, tags=tags, run_name=manifest_sha256[:12])
+        run = client.create_run(
+            experiment.experiment_id,
+            tags={**tags, MANIFEST: manifest_sha256, ARTIFACT: artifact},
+            run_name=manifest_sha256[:12],
+        )
+        if data is not None:
+            client.log_inputs(run.info.run_id, [_dataset(data)])
         now = int(time.time() * 1000)
         client.log_batch(
             run.info.run_id,
@@ -177,6 +186,20 @@ class MlflowRegistry:
     @property
     def _is_embedded(self) -> bool:
         return self.uri.startswith("sqlite:")
+
+
+def _dataset(data: TrainingData) -> DatasetInput:
+    """What the page of a run shows under "Datasets used"."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    dataset = Dataset(
+        name=data.snapshot,
+        digest=data.sha256[:36],  # no column of MLflow's database is wider
+        source_type="local" if "://" not in data.source else data.source.partition("://")[0],
+        source=json.dumps({"uri": data.source}),
+        profile=json.dumps({"num_rows": data.rows}),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 
 def _client(uri: str) -> MlflowClient:

@@ -18,6 +18,7 @@ from include.core import gates
 from include.model_task import model_task
 from include.platforms import platform_for
 from include.registry import registry
+from include.registry.base import TrainingData
 from include.tasks.validation import validate
 
 log = logging.getLogger(__name__)
@@ -217,8 +218,15 @@ def register(
         "rule": verdict["rule"],
         "report": verdict["page"],
     }
+    data = TrainingData(snapshot["snapshot"], snapshot["sha256"], snapshot["file"], snapshot["rows"])
     version = models.register(
-        model.name, challenger["artifact"], challenger["manifest_sha256"], verdict["metrics"], lineage, tuned["parameters"]
+        model.name,
+        challenger["artifact"],
+        challenger["manifest_sha256"],
+        verdict["metrics"],
+        lineage,
+        tuned["parameters"],
+        data,
     )
     models.set_alias(model.name, "challenger", version.version)
     log.info("registered as version %s", version.version)

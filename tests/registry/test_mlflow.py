@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from include.registry import registry
-from include.registry.base import ModelVersion, RegistryUnavailable, UnknownVersion
+from include.registry.base import ModelVersion, RegistryUnavailable, TrainingData, UnknownVersion
 from include.registry.mlflow import MlflowRegistry
 
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
@@ -34,7 +34,9 @@ def models(empty: Path, tmp_path: Path) -> MlflowRegistry:
 
 
 def register(models: MlflowRegistry, manifest: str, model: str = "flight_delays", **metrics: float | None) -> ModelVersion:
-    return models.register(model, f"/lake/models/{model}/{manifest[:8]}", manifest, metrics, {"snapshot": "s1"}, {"trees": 20})
+    data = TrainingData("s1", "d" * 64, "/lake/training/s1/data.parquet", 900)
+    place = f"/lake/models/{model}/{manifest[:8]}"
+    return models.register(model, place, manifest, metrics, {"snapshot": "s1"}, {"trees": 20}, data)
 
 
 def test_the_environment_chooses_the_registry(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +71,9 @@ def test_each_version_has_a_finished_run_with_parameters_and_metrics(models: Mlf
     run = client.get_run(version.run_id)
     assert (run.data.metrics, run.data.params, run.info.status) == ({"auc": 0.7}, {"trees": "20"}, "FINISHED")
     assert version.source == "/lake/models/flight_delays/aaaaaaaa"
-    assert version.tags["snapshot"] == "s1"
+    assert version.tags["snapshot"] == run.data.tags["snapshot"] == "s1"
+    (used,) = run.inputs.dataset_inputs
+    assert (used.dataset.name, used.dataset.digest) == ("s1", "d" * 36) and "/lake/training/s1" in used.dataset.source
     assert len(client.search_runs([run.info.experiment_id])) == 1
 
 
