@@ -82,7 +82,7 @@ def measure(task: Task, labels: npt.NDArray, scores: npt.NDArray) -> dict[str, A
         200 points of the curves, None for a regression or a single class.
     """
     unknown: Interval = {"value": None, "low": None, "high": None}
-    empty = {"calibration": [], "calibration_error": None, "roc": None, "pr": None}
+    empty: dict[str, Any] = {"calibration": [], "calibration_error": None, "roc": None, "pr": None}
     usable = as_usable(task, labels, scores)
     if usable is None:
         return {"metrics": {name: dict(unknown) for name in METRICS[task]}, **empty}
