@@ -197,7 +197,7 @@ def _rules(rules: Rules) -> Iterator[Finding]:
         limits["max_champion_age_days"] = rules.max_champion_age_days
     for name, limit in limits.items():
         value = number(limit)
-        if value is None or value < 0 or (name == "alpha" and not 0 < value < 0.5):
+        if value is None or value < 0 or (name == "alpha" and not 1e-6 <= value < 0.5):
             yield Finding("rules", "HOLD", f"gate.{name} is {limit!r}, which is no limit: correct it in the model.yaml")
     if not rules.floors:
         yield Finding(
@@ -398,7 +398,7 @@ def _comparison(evaluation: Mapping[str, Any], rules: Rules, rule: Rule, alpha: 
     margin = rules.margin * (1.0 if quality.metric == "auc" else quality.champion)
     if not margin > 0:
         return [Finding(rule, "HOLD", f"The champion's {SHOWN[quality.metric]} is 0: no share of it can be told.")], 0
-    z = NORMAL.inv_cdf(1 - alpha)
+    z = -NORMAL.inv_cdf(alpha)
     finding = (_superiority if rule == "superiority" else _non_inferiority)(loss, quality, margin, z, alpha)
     shown = SHOWN[quality.metric]
     worse = quality.improvement < -margin
@@ -459,7 +459,7 @@ def _pair(evaluation: Mapping[str, Any], metric: str) -> _Pair | Finding:
 
 def _superiority(loss: _Pair, quality: _Pair, margin: float, z: float, alpha: float) -> Finding:
     least, most, best = loss.at_least(z), loss.at_most(z), quality.at_most(z)
-    numbers = f"{_both(loss)}, with {1 - alpha:.1%} certainty"
+    numbers = f"{_both(loss)}, with {1 - alpha:.1%} confidence"
     if least > 0:
         return Finding("superiority", "PROMOTE", f"{numbers} at least {least:+.4f}: shown to be better.", least, 0.0)
     if most < 0:
@@ -477,7 +477,7 @@ def _superiority(loss: _Pair, quality: _Pair, margin: float, z: float, alpha: fl
 
 def _non_inferiority(loss: _Pair, quality: _Pair, margin: float, z: float, alpha: float) -> Finding:
     least = quality.at_least(z)
-    numbers = f"{_both(quality)}, with {1 - alpha:.1%} certainty at least {least:+.4f} ({-margin:+.4g} is tolerated)"
+    numbers = f"{_both(quality)}, with {1 - alpha:.1%} confidence at least {least:+.4f} ({-margin:+.4g} is tolerated)"
     if loss is not quality:
         numbers += f"; {_both(loss)}"
     if least > -margin and quality.improvement > 0 and loss.improvement > 0:
@@ -501,9 +501,10 @@ def _rows_to_decide(rows: float | None, error: float, margin: float, z: float) -
     if rows is None or rows <= 0 or error <= 0:
         return 0
     for spread in (z + NORMAL.inv_cdf(POWER), 2 * z):
-        more = math.ceil(rows * (spread * error / margin) ** 2 - rows)
-        if more > 0:
-            return more
+        times = spread * error / margin
+        more = rows * times * times - rows
+        if 0 < more < math.inf:
+            return math.ceil(more)
     return 0
 
 
@@ -538,7 +539,7 @@ def _slices(evaluation: Mapping[str, Any], rules: Rules, rule: Rule) -> list[Fin
                 f"{column}: {len(large)} of {len(found)} values have the {rules.min_slice_rows:,} rows it takes to judge them."
             )
         findings.append(Finding(f"slices {column}", outcome, sentence, float(len(large))))
-    z = NORMAL.inv_cdf(1 - rules.alpha / max(1, len(judged)))
+    z = -NORMAL.inv_cdf(rules.alpha / max(1, len(judged)))
     return [*findings, *(_slice(item, rules, rule, z) for item in judged)]
 
 
