@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import gates as simulation
 from include.config import Gate
 from include.core.gates import Circumstances, Rules, Verdict, alpha_of_use, judge
 
@@ -484,3 +485,12 @@ def test_calibration_beyond_the_limit_holds_and_beyond_chance_rejects() -> None:
 def test_the_rules_are_those_of_model_yaml() -> None:
     section = Gate().model_dump(exclude={"max_decision_churn"})
     assert judge(first_model(), Rules(task="classification", **section), NO_CHAMPION).outcome == "PROMOTE"
+
+
+def test_simulated_retrains_are_promoted_if_better_and_seldom_if_not() -> None:
+    """The small form of the benchmark; the bounds are generous, its full form has the figures."""
+    figures = simulation.run(simulation.SMALL)
+    assert figures["harmful_max"] <= 0.07
+    assert figures["power_2k_plus_010"] >= 0.4
+    assert figures["broken_live_2k"] == figures["broken_live_2k_decaying"] == 0
+    assert figures["cpu_seconds_100k"] < 3
