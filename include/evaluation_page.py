@@ -58,14 +58,7 @@ RULES = {
 FINDINGS = {"PROMOTE": ("passed", 2), "HOLD": ("not enough evidence", 1), "REJECT": ("failed", 0)}
 
 
-def render(
-    title: str,
-    run: Mapping[str, Any],
-    evaluation: Mapping[str, Any],
-    verdict: Mapping[str, Any],
-    *,
-    min_slice_rows: int | None = None,
-) -> str:
+def render(title: str, run: Mapping[str, Any], evaluation: Mapping[str, Any], verdict: Mapping[str, Any]) -> str:
     """The page, as one self-contained HTML document.
 
     Args:
@@ -73,7 +66,6 @@ def render(
         run: as_of, reason, run_id, snapshot, first, last (days of the snapshot), git_revision.
         evaluation: the document that the evaluation wrote. Keys that are absent are taken for null.
         verdict: `Verdict.to_json()` of the gate.
-        min_slice_rows: slices with fewer rows are shown in grey, as not judged; None when the gate judges no slices.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -92,8 +84,7 @@ def render(
         "metrics": _metrics(challenger, champion, evaluation.get("comparisons")),
         "curves": [] if regression else _curves(models, evaluation),
         "calibration": _calibration(models, regression),
-        "slices": _slices(evaluation.get("slices"), regression, bool(champion), min_slice_rows),
-        "min_slice_rows": MISSING if min_slice_rows is None else _count(min_slice_rows),
+        "slices": _slices(evaluation.get("slices"), regression, bool(champion), verdict.get("findings")),
         "changes": _changes(evaluation.get("data_changes")),
         "scores": _scores(evaluation.get("scores"), bool(champion), regression),
         "findings": _findings(verdict.get("findings")),
@@ -249,10 +240,15 @@ def _whisker(low: Any, high: Any) -> tuple[float, float] | None:
     return (low, high) if _is_number(low) and _is_number(high) else None
 
 
-def _slices(slices: Any, regression: bool, has_champion: bool, min_rows: int | None) -> dict[str, Any]:
-    """Slices by column, and a forest plot of their improvement: one strip per slice, all on the same scale."""
+def _slices(slices: Any, regression: bool, has_champion: bool, findings: Any) -> dict[str, Any]:
+    """Slices by column, and a forest plot of their improvement: one strip per slice, all on the same scale.
+
+    What the gate judged it says in a finding `slice <column> = <value>`; other slices are grey.
+    """
     found = [each for each in _list(slices) if isinstance(each, Mapping)]
-    small = [min_rows is not None and not (_is_number(each.get("rows")) and each["rows"] >= min_rows) for each in found]
+    results = {str(each.get("check")): str(each.get("outcome")) for each in _list(findings) if isinstance(each, Mapping)}
+    names = [f"slice {each.get('column')} = {each.get('value')}" for each in found]
+    small = [name not in results for name in names]
     estimates = [_improvement(each, muted=grey) for each, grey in zip(found, small, strict=True)]
     forest = None
     if has_champion and any(estimate.value is not None for estimate in estimates):
@@ -267,6 +263,8 @@ def _slices(slices: Any, regression: bool, has_champion: bool, min_rows: int | N
         columns.setdefault(_word(each.get("column")), []).append({
             "value": _word(each.get("value"), 60),
             "small": grey,
+            "result": FINDINGS.get(results.get(names[number], ""), ("", 0))[0],
+            "failed": results.get(names[number]) in ("REJECT", "HOLD"),
             "rows": _count(each.get("rows")),
             "positives": _count(each.get("positives")),
             "challenger_loss": _figure(each.get("challenger_loss")),

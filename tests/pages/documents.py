@@ -35,7 +35,8 @@ def classification(rows: int = 6000, skill: float = 1.25, seed: int = 7) -> dict
     }
     loss = {who: -np.log(np.where(label, score, 1 - score)) for who, score in scores.items()}
     gain = loss["champion"] - loss["challenger"]
-    brier = (scores["champion"] - label) ** 2 - (scores["challenger"] - label) ** 2
+    brier = {who: (score - label) ** 2 for who, score in scores.items()}
+    sharper = brier["champion"] - brier["challenger"]
     auc = {who: _auc(label, score) for who, score in scores.items()}
     edges = np.linspace(0, 1, 21)
     return {
@@ -54,7 +55,7 @@ def classification(rows: int = 6000, skill: float = 1.25, seed: int = 7) -> dict
                     "auc": _around(auc[who], 0.5 / math.sqrt(rows)),
                     "average_precision": _around(auc[who] - 0.21, 0.8 / math.sqrt(rows)),
                     "log_loss": _around(loss[who].mean(), loss[who].std() / math.sqrt(rows)),
-                    "brier": _around(((score - label) ** 2).mean(), ((score - label) ** 2).std() / math.sqrt(rows)),
+                    "brier": _around(brier[who].mean(), brier[who].std() / math.sqrt(rows)),
                 },
                 "calibration": _calibration(score, label),
                 "calibration_error": 0.0141 if who == "challenger" else 0.0312,
@@ -66,11 +67,9 @@ def classification(rows: int = 6000, skill: float = 1.25, seed: int = 7) -> dict
             for who, score in scores.items()
         },
         "comparisons": [
-            _comparison(
-                "log_loss", loss["champion"].mean(), loss["challenger"].mean(), gain.mean(), gain.std() / math.sqrt(rows)
-            ),
-            _comparison("auc", auc["champion"], auc["challenger"], auc["challenger"] - auc["champion"], 0.26 / math.sqrt(rows)),
-            _comparison("brier", 0.15, 0.14, brier.mean(), brier.std() / math.sqrt(rows)),
+            _comparison("log_loss", {who: each.mean() for who, each in loss.items()}, gain.std() / math.sqrt(rows)),
+            _comparison("auc", auc, 0.26 / math.sqrt(rows)),
+            _comparison("brier", {who: each.mean() for who, each in brier.items()}, sharper.std() / math.sqrt(rows)),
         ],
         "slices": _slices(draw, label, loss, scores),
         "churn": float(((scores["challenger"] > 0.5) != (scores["champion"] > 0.5)).mean()),
@@ -115,7 +114,6 @@ def regression(rows: int = 4000, seed: int = 3) -> dict[str, Any]:
             "roc": None,
             "pr": None,
         }
-    change = rmse["champion"] - rmse["challenger"]
     slices = [
         {
             "column": "store_type",
@@ -137,8 +135,8 @@ def regression(rows: int = 4000, seed: int = 3) -> dict[str, Any]:
         "rows": rows,
         "positives": None,
         "comparisons": [
-            _comparison("rmse", rmse["champion"], rmse["challenger"], change, gain.std() / math.sqrt(rows) / 700),
-            _comparison("mae", mae["champion"], mae["challenger"], better.mean(), better.std() / math.sqrt(rows)),
+            _comparison("rmse", rmse, gain.std() / math.sqrt(rows) / 700),
+            _comparison("mae", mae, better.std() / math.sqrt(rows)),
         ],
         "slices": slices,
         "scores": {"edges": edges.tolist(), **{who: np.histogram(s, edges)[0].tolist() for who, s in scores.items()}},
@@ -187,7 +185,10 @@ def verdict(outcome: str = "PROMOTE", rule: str = "superiority", **changed: Any)
         ("rows", "PROMOTE", "6,000 labelled rows, at least 500 are needed", 6000, 500),
         ("floor auc", "PROMOTE", "auc 0.7712 is at or above its floor 0.6", 0.7712, 0.6),
         ("improvement", outcome, f"log loss improves by 0.0123, which decides for {outcome}", 0.0123, 0.0),
-        ("slice carrier HA", "PROMOTE", "carrier HA has 21 rows, 200 are needed to judge it", 21, 200),
+        ("slices carrier", "PROMOTE", "carrier: 2 of 10 values have the 200 rows it takes to judge them.", 2, None),
+        ("slice carrier = UA", "PROMOTE", "carrier = UA: mean loss 0.5096, then 0.4726", 0.037, -0.0255),
+        ("slice carrier = B6", "REJECT", "carrier = B6: shown to be worse", -0.03, -0.0245),
+        ("slice store_type = city", "PROMOTE", "store_type = city: mean loss 108,121, then 95,998", 12_123, -5_406),
         ("cost", "PROMOTE", "3.4 s of CPU per million rows, at most 600", 3.412, 600),
     ]
     names = ("check", "outcome", "sentence", "value", "limit")
@@ -206,9 +207,10 @@ def _around(value: float, error: float) -> dict[str, float]:
     return {"value": float(value), "low": float(value - 1.96 * error), "high": float(value + 1.96 * error)}
 
 
-def _comparison(metric: str, champion: float, challenger: float, improvement: float, error: float) -> dict[str, Any]:
-    told = {"champion": champion, "challenger": challenger, "improvement": improvement, "standard_error": error}
-    return {"metric": metric, **{name: float(value) for name, value in told.items()}}
+def _comparison(metric: str, values: dict[str, float], error: float) -> dict[str, Any]:
+    gain = float(values["champion"] - values["challenger"])
+    told = {who: float(value) for who, value in values.items()}
+    return {"metric": metric, **told, "improvement": -gain if metric == "auc" else gain, "standard_error": float(error)}
 
 
 def _ranked(label: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

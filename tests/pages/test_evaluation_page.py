@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from html.parser import HTMLParser
 from typing import Any
 from xml.etree import ElementTree
@@ -13,6 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from include.config import Gate
+from include.core.gates import Circumstances, Rules, judge
 from include.evaluation_page import render
 from tests.pages import documents
 
@@ -61,7 +64,7 @@ class Page(HTMLParser):
 
 def page(evaluation: dict[str, Any], verdict: dict[str, Any] | None = None, **more: Any) -> Page:
     verdict = documents.verdict() if verdict is None else verdict
-    more = {"title": "Flight delays", "run": documents.run(), "min_slice_rows": 200} | more
+    more = {"title": "Flight delays", "run": documents.run()} | more
     return Page(render(more.pop("title"), more.pop("run"), evaluation, verdict, **more))
 
 
@@ -206,13 +209,29 @@ def test_calibration_has_intervals_and_rows() -> None:
     assert "0.1000 0.123 [0.101, 0.145] 1,301" in calibration
 
 
-def test_small_slices_are_shown_as_not_judged() -> None:
-    slices = page(*VARIANTS["promote"]).section("slices")
-    assert slices.count("shown, not judged") == 3  # two slices and the legend
-    assert "fewer than 200 rows" in slices and "HA shown, not judged 32 11" in slices
-    assert "UA 1,169" in slices
-    all_judged = page(*VARIANTS["promote"], min_slice_rows=None).section("slices")
-    assert "not judged" not in all_judged
+def test_slices_that_the_gate_did_not_judge_are_grey() -> None:
+    shown = page(*VARIANTS["promote"])
+    slices = shown.section("slices")
+    assert "UA 1,169" in slices and "HA shown, not judged 32 11" in slices and "B6 failed 1,080" in slices
+    assert slices.count("shown, not judged") == 13 - 2 + 1  # and the legend
+    grey = [svg for svg in shown.pictures if ElementTree.tostring(svg).count(b'class="muted dot"')]
+    assert len(grey) == 13 - 2
+    assert not [svg for svg in grey if "UA" in (svg.get("aria-label") or "")]
+
+
+def test_a_verdict_of_the_gate_itself_is_shown_whole() -> None:
+    limits = Gate(slices=["carrier"]).model_dump(include={field.name for field in fields(Rules)})
+    known = Circumstances(decay_confirmed=False, champion_age_days=30, label_coverage=1.0, holdout_uses=0, artifact_checked=True)
+    evaluation = documents.classification()
+    verdict = judge(evaluation, Rules(task="classification", **limits), known).to_json()
+    assert verdict["outcome"] == "PROMOTE"
+    shown = page(evaluation, verdict)
+    for reason in (*verdict["reasons"], *(finding["sentence"] for finding in verdict["findings"])):
+        assert " ".join(reason.split()) in shown.text
+    slices = shown.section("slices")
+    assert (
+        "UA 1,169" in slices and "9E 252" in slices and "HA shown, not judged 32" in slices and "EWR shown, not judged" in slices
+    )
 
 
 def test_each_slice_has_its_improvement_as_number_and_picture() -> None:
@@ -222,7 +241,7 @@ def test_each_slice_has_its_improvement_as_number_and_picture() -> None:
          "improvement": 0.01, "standard_error": 0.002, "challenger_auc": 0.75, "champion_auc": None},
     ]  # fmt: skip
     shown = page(evaluation)
-    assert "origin EWR 900 90 0.4100 0.4000 — 0.750 +0.0100 [+0.0061, +0.0139]" in shown.section("slices")
+    assert "origin EWR shown, not judged 900 90 0.4100 0.4000 — 0.750 +0.0100 [+0.0061, +0.0139]" in shown.section("slices")
     assert [svg for svg in shown.pictures if svg.get("aria-label") == "origin EWR: improvement +0.0100 [+0.0061, +0.0139]"]
 
 

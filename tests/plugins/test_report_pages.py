@@ -265,8 +265,9 @@ def test_the_link_leads_to_the_page_of_the_return_value(links: dict[tuple[str, i
     assert links["evaluated", -1] == "/reports/evaluations/m/None.html"
 
 
-def test_a_task_that_failed_links_to_the_page_it_had_pushed(links: dict[tuple[str, int], str]) -> None:
+def test_a_task_that_failed_or_was_skipped_links_to_the_page_it_had_pushed(links: dict[tuple[str, int], str]) -> None:
     assert links["validate", -1] == "/reports/validations/m/failed.html"
+    assert links["gate", -1] == "/reports/evaluations/m/held.html"
 
 
 def test_each_mapped_task_has_its_own_page(links: dict[tuple[str, int], str]) -> None:
@@ -274,7 +275,7 @@ def test_each_mapped_task_has_its_own_page(links: dict[tuple[str, int], str]) ->
 
 
 def test_a_task_without_a_page_has_no_link(links: dict[tuple[str, int], str]) -> None:
-    others = {task: link for (task, _), link in links.items() if task not in ("evaluated", "evaluate", "validate")}
+    others = {task: link for (task, _), link in links.items() if task not in ("evaluated", "evaluate", "validate", "gate")}
     assert len(others) == 8 and not any(others.values())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.sdk import dag, get_current_context, task
+from airflow.sdk.exceptions import AirflowSkipException
 
 LEFT = {
     "nothing": None,
@@ -37,6 +38,12 @@ def reporting() -> None:
         get_current_context()["ti"].xcom_push("page", "/lake/validations/m/failed.html")
         raise ValueError("a check failed")
 
+    @task
+    def gate() -> None:
+        get_current_context()["ti"].xcom_push("page", "/lake/evaluations/m/held.html")
+        raise AirflowSkipException("HOLD")
+
+    gate()
     evaluate.override(task_id="evaluated")()
     evaluate.expand(number=[0, 1])
     validate()
