@@ -48,11 +48,11 @@ def run_dag(
     conf: dict[str, Any] | None = None,
     run_type: DagRunType = DagRunType.MANUAL,
     run_id: str | None = None,
-    answer: str = "Approve",
+    answer: str | Callable[[], str] = "Approve",
 ) -> DagRun:
     """Run a DAG to its end, as if it had been started for a partition. Look at `.state`: a failed run does not raise.
 
-    `answer` is what a person says, at once, when a task asks for one; "" lets the time run out.
+    `answer` is what a person says, at once, when a task asks for one, or what is called to know; "" lets the time run out.
     """
 
     def create(**arguments: Any) -> DagRun:
@@ -65,7 +65,7 @@ def run_dag(
         return _run(load_dag(dag_id), create, conf)
 
 
-def run_again(dag_id: str, run_id: str, tasks: Collection[str] = (), answer: str = "Approve") -> DagRun:
+def run_again(dag_id: str, run_id: str, tasks: Collection[str] = (), answer: str | Callable[[], str] = "Approve") -> DagRun:
     """The same run once more, with the given tasks cleared; without any, those that have not succeeded."""
     with create_session() as session:
         instances = _run_of(dag_id, run_id, session).get_task_instances(session=session)
@@ -91,7 +91,7 @@ def states(run: DagRun) -> dict[str, str]:
 
 
 @contextmanager
-def _answering(answer: str) -> Iterator[None]:
+def _answering(answer: str | Callable[[], str]) -> Iterator[None]:
     """Answer the questions of tasks, as the form of the UI does; or as the scheduler does when the time is over."""
     over = threading.Event()
 
@@ -102,11 +102,12 @@ def _answering(answer: str) -> Iterator[None]:
                     detail = session.scalars(select(HITLDetail).where(HITLDetail.ti_id == instance.id)).one_or_none()
                     if detail is None:
                         continue
+                    said = answer() if callable(answer) else answer
                     detail.responded_at = timezone.utcnow()
-                    detail.chosen_options = [answer] if answer else detail.defaults
-                    detail.responded_by = {"id": "ada", "name": "ada"} if answer else None
-                    detail.params_input = {"why": "seen the report"} if answer else {}
-                    event = TriggerEvent(detail.as_resume_event_payload(timedout=not answer))
+                    detail.chosen_options = [said] if said else detail.defaults
+                    detail.responded_by = {"id": "ada", "name": "ada"} if said else None
+                    detail.params_input = {"why": "seen the report"} if said else {}
+                    event = TriggerEvent(detail.as_resume_event_payload(timedout=not said))
                     handle_event_submit(event, task_instance=instance, session=session)
 
     thread = threading.Thread(target=answer_all, daemon=True)

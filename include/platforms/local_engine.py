@@ -101,7 +101,14 @@ def run_job(job: str, place: Path, spec: dict[str, Any]) -> dict[str, Any]:
     file = place / f"{job}.json"
     file.write_text(json.dumps({**spec, "result": str(result)}, indent=1))
     started = time.monotonic()
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "AILERON_PARENT_PIPE": "1", "PYTHONUNBUFFERED": "1"}
+    # XGBoost's threads would wait for each other in loops: with one core less than threads that is most of the time.
+    environment = {
+        "OMP_WAIT_POLICY": "PASSIVE",
+        **os.environ,
+        "PYTHONPATH": str(REPOSITORY),
+        "AILERON_PARENT_PIPE": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
     with subprocess.Popen(
         [sys.executable, "-m", f"include.jobs.{job}", str(file)],
         stdin=subprocess.PIPE,

@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from include import ledger, notices
 from include.config import ModelConfig, load_model
 from include.core.audit import Limits, Shadow, shadow_problems
+from include.notifications import run_url
 
 APPROVE, REJECT = "Approve", "Reject"
 
@@ -31,7 +32,7 @@ class Approval(HITLOperator):
     A no, and a question that nobody answered in time, end the run here: what follows is skipped, the champion stays.
     """
 
-    def __init__(self, model: ModelConfig, **arguments: Any) -> None:
+    def __init__(self, *, model: ModelConfig, **arguments: Any) -> None:
         super().__init__(
             task_id="approve",
             subject=f"Is the new version of {model.name} to become champion?",
@@ -83,7 +84,7 @@ class Approval(HITLOperator):
 
 
 def approve(model: ModelConfig) -> XComArg:
-    return Approval(model).output
+    return Approval(model=model).output
 
 
 def _facts(ti: Any) -> dict[str, Any]:
@@ -161,5 +162,5 @@ def _mail(model: ModelConfig, operator: Approval, context: Any, facts: dict[str,
             f"Report: {verdict['page']}",
         ],
         dag_run=context["dag_run"],
-        link=("Answer", operator.generate_link_to_ui(task_instance=context["ti"])),
+        link=("Answer", f"{run_url(facts['run']['dag_id'], facts['run']['run_id'])}/tasks/{operator.task_id}/required_actions"),
     )

@@ -165,8 +165,11 @@ def _verdict(
     champion: dict[str, Any],
     document: dict[str, Any],
 ) -> dict[str, Any]:
-    rules = model.gate.model_dump(exclude={"max_decision_churn"})
     against = champion["version"]
+    if against and against["manifest_sha256"] == challenger["manifest_sha256"]:
+        same = "The challenger is the champion: the same snapshot and parameters have given the same artifact."
+        return gates.Verdict("HOLD", "superiority", (gates.Finding("another model", "HOLD", same),)).to_json()
+    rules = model.gate.model_dump(exclude={"max_decision_churn"})
     age = (date.fromisoformat(run["as_of"]) - date.fromisoformat(document["champion"]["trained_to"])).days if against else None
     circumstances = gates.Circumstances(
         decay_confirmed=run["decay_confirmed"],

@@ -27,7 +27,7 @@ def trained_lake(tmp_path_factory: pytest.TempPathFactory, airflow_database: Non
     folder = tmp_path_factory.mktemp("trained") / "lake"
     simulator.land(folder, FIRST, LAST)
     simulator.land_outcomes(folder, FIRST, date(2013, 2, 8))
-    with _lake_only(folder):
+    with lake_only(folder):
         run = run_dag(TRAIN, conf={"as_of": AS_OF.isoformat()})
     assert run.state == "success", states(run)
     return folder
@@ -36,8 +36,8 @@ def trained_lake(tmp_path_factory: pytest.TempPathFactory, airflow_database: Non
 @pytest.fixture(scope="session")
 def published_lake(trained_lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The trained lake after four days were predicted and published."""
-    folder = _copied(trained_lake, tmp_path_factory.mktemp("published") / "lake")
-    with _lake_only(folder):
+    folder = copied(trained_lake, tmp_path_factory.mktemp("published") / "lake")
+    with lake_only(folder):
         for day in PUBLISHED:
             assert run_dag(PREDICT, day).state == "success"
     return folder
@@ -46,13 +46,13 @@ def published_lake(trained_lake: Path, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture
 def flights(trained_lake: Path, lake: Path) -> Path:
     """A copy of the trained lake, as the lake of this test."""
-    return _copied(trained_lake, lake)
+    return copied(trained_lake, lake)
 
 
 @pytest.fixture
 def published(published_lake: Path, lake: Path) -> Path:
     """A copy of the published lake, as the lake of this test."""
-    return _copied(published_lake, lake)
+    return copied(published_lake, lake)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def edit_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     return edit
 
 
-def _copied(lake: Path, folder: Path) -> Path:
+def copied(lake: Path, folder: Path) -> Path:
     """A lake of its own: the registry names artifacts by their full path."""
     shutil.copytree(lake, folder)
     with sqlite3.connect(folder / "registry.db") as registry:
@@ -80,14 +80,16 @@ def _copied(lake: Path, folder: Path) -> Path:
             (str(folder),),
         )
     registry.close()
+    for record in (folder / "ledger").rglob("*.json"):
+        record.write_text(record.read_text().replace(str(lake), str(folder)))
     return folder
 
 
 @contextmanager
-def _lake_only(folder: Path) -> Iterator[None]:
+def lake_only(folder: Path) -> Iterator[pytest.MonkeyPatch]:
     """The settings of a lake and no other, outside of a test."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AILERON_")]:
             patch.delenv(name)
         patch.setenv("AILERON_LAKE", str(folder))
-        yield
+        yield patch
