@@ -200,10 +200,12 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
 
 def tick_labels(values: Sequence[float]) -> list[str]:
     """With as many decimals as the step needs, and a true minus."""
-    step = min((abs(b - a) for a, b in pairwise(values)), default=abs(values[0]) if values else 1.0) or 1.0
+    largest = max((abs(value) for value in values), default=0.0)
+    step = min((abs(b - a) for a, b in pairwise(values)), default=largest) or 1.0
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    if decimals > 6 or max((abs(value) for value in values), default=0) >= 1e9:
-        return [f"{value:.3g}".replace("-", "−") for value in values]
+    if decimals > 6 or largest >= 1e9:
+        digits = 2 + max(0, math.floor(math.log10(largest / step)))
+        return [f"{value:.{digits}g}".replace("-", "−") for value in values]
     return [f"{value + 0.0:,.{decimals}f}".replace("-", "−") for value in values]
 
 
