@@ -154,12 +154,14 @@ def test_metrics_have_intervals_directions_and_a_paired_improvement() -> None:
     evaluation["comparisons"] = [
         {"metric": "auc", "champion": 0.7389, "challenger": 0.75812, "improvement": 0.01922, "standard_error": 0.004},
         {"metric": "log_loss", "champion": 0.5, "challenger": 0.49, "improvement": -0.002, "standard_error": 0.004},
+        {"metric": "average_precision", "champion": 0.5, "challenger": 0.503, "improvement": 0.003, "standard_error": 0.004},
         {"metric": "brier", "champion": 0.16, "challenger": 0.17, "improvement": -0.01, "standard_error": 0.001},
     ]
     metrics = page(evaluation).section("metrics")
     assert "0.739 [0.726, 0.752]" in metrics and "0.758 [0.746, 0.770]" in metrics
     assert "+0.0192 [+0.0114, +0.0271] better" in metrics
     assert "−0.0020 [−0.0098, +0.0058] cannot be told apart" in metrics
+    assert "+0.0030 [−0.0048, +0.0108] cannot be told apart" in metrics
     assert "−0.0100 [−0.0120, −0.0080] worse" in metrics
     assert metrics.count("higher is better") == 2 and metrics.count("lower is better") == 2
 
