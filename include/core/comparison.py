@@ -74,15 +74,16 @@ def compare(task: Task, labels: npt.NDArray, champion: npt.NDArray, challenger: 
     if before is None or after is None:
         return [_comparison(metric, None, None, None) for metric in COMPARED[task]]
     truth, champion, challenger = before[0], before[1], after[1]
-    costs = losses(task, truth, champion), losses(task, truth, challenger)
     if task == "regression":
-        distances = np.abs(champion - truth), np.abs(challenger - truth)
-        return [_of_rmse(*costs), _of_means("mae", *distances)]
-    squares = (champion - truth) ** 2, (challenger - truth) ** 2
+        return [
+            _of_rmse(losses(task, truth, champion), losses(task, truth, challenger)),
+            _of_means("mae", np.abs(champion - truth), np.abs(challenger - truth)),
+        ]
+    # One after the other: what a metric needs per row is gone before the next.
     return [
-        _of_means("log_loss", *costs),
+        _of_means("log_loss", losses(task, truth, champion), losses(task, truth, challenger)),
         _of_auc(truth, rank(truth, champion), rank(truth, challenger)),
-        _of_means("brier", *squares),
+        _of_means("brier", (champion - truth) ** 2, (challenger - truth) ** 2),
     ]
 
 

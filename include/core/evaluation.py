@@ -131,14 +131,15 @@ def rank(labels: Floats, scores: Floats) -> Ranking | None:
     order = np.argsort(scores)[::-1]
     ordered, positive = scores[order], labels[order] == 1
     last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
+    del ordered  # of a million rows each array counts
     found = np.cumsum(positive)[last]
     false_alarms = last + 1 - found
     tied_positives, tied_negatives = np.diff(found, prepend=0), np.diff(false_alarms, prepend=0)
     below = (negatives - false_alarms + tied_negatives / 2) / negatives
     above = (found - tied_positives / 2) / positives
-    sizes = tied_positives + tied_negatives
     placements = np.empty(len(labels))
-    placements[order] = np.where(positive, np.repeat(below, sizes), np.repeat(above, sizes))
+    placements[order[positive]] = np.repeat(below, tied_positives)
+    placements[order[~positive]] = np.repeat(above, tied_negatives)
     return Ranking(float(below @ tied_positives) / positives, placements, found, false_alarms)
 
 
