@@ -42,7 +42,7 @@ class Range:
             return None
         if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
             return f"must be {'an integer' if self.whole else 'a number'}{' or null' if self.optional else ''}"
-        # NaN is neither above a bound nor at or below one.
+        # NaN is on neither side of a bound: it is refused too.
         if (value > self.low if self.above else value >= self.low) and value <= self.high:
             return None
         return f"must be {'above' if self.above else 'at least'} {self.low:g} and at most {self.high:g}"

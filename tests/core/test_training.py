@@ -48,6 +48,14 @@ def test_threads_do_not_change_the_model(parameters: Parameters) -> None:
     assert one.booster.save_raw("ubj") == two.booster.save_raw("ubj")
 
 
+@pytest.mark.parametrize("name", sorted(RANGES))
+def test_every_parameter_has_a_part_in_the_model(name: str) -> None:
+    plain = replace(PARAMETERS, subsample=0.9)
+    changed = replace(TUNED, trees=21, max_depth=3, learning_rate=0.2, seed=8)
+    other = replace(plain, **{name: getattr(changed, name)})
+    assert trained(parameters=plain).booster.save_raw("ubj") != trained(parameters=other).booster.save_raw("ubj")
+
+
 def test_the_last_partitions_are_the_holdout() -> None:
     model = trained()
     assert (model.training.first, model.training.last) == (date(2013, 1, 1), date(2013, 1, 9))
