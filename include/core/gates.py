@@ -113,7 +113,7 @@ class Verdict:
             "outcome": self.outcome,
             "rule": self.rule,
             "reasons": self.reasons,
-            "findings": [asdict(finding) for finding in self.findings],
+            "findings": [asdict(each) | {"value": number(each.value), "limit": number(each.limit)} for each in self.findings],
             "rows_needed": self.rows_needed,
             "alpha_spent": self.alpha_spent,
         }
@@ -489,7 +489,8 @@ def _non_inferiority(loss: _Pair, quality: _Pair, margin: float, z: float, alpha
 
 def _both(pair: _Pair) -> str:
     values = f"{pair.champion:.4f} of the champion, {pair.challenger:.4f} of the challenger"
-    return f"{SHOWN[pair.metric]} {values}: an improvement of {pair.improvement:+.4f}"
+    shown = SHOWN[pair.metric]
+    return f"{shown[0].upper()}{shown[1:]} {values}: an improvement of {pair.improvement:+.4f}"
 
 
 def _rows_to_decide(rows: float | None, error: float, margin: float, z: float) -> int:

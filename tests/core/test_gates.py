@@ -225,6 +225,23 @@ def test_junk_in_several_places_never_raises_and_never_promotes(places: set[tupl
         json.dumps(verdict.to_json(), allow_nan=False)
 
 
+@given(
+    st.sets(st.sampled_from(EVERY_PATH), min_size=1, max_size=4),
+    st.sampled_from([1e308, -1e308, 5e-324, 0, -1, 1e200]),
+    st.sampled_from(["alpha", "margin", "min_rows", "slice_margin", "max_holdout_uses"]),
+    st.sampled_from([1e-6, 5e-324, 0.49, 0, 1e308]),
+    st.integers(0, 2),
+)
+def test_extreme_numbers_never_raise(places: set[tuple[Any, ...]], extreme: float, name: str, limit: float, uses: int) -> None:
+    document = evaluation()
+    for path in sorted(places, key=len, reverse=True):
+        document = changed(document, path, extreme)
+    for circumstances in (CIRCUMSTANCES, DECAYED, NO_CHAMPION):
+        for rules in (RULES, replace(RULES, **{name: limit})):
+            verdict = judge(document, rules, replace(circumstances, holdout_uses=uses))
+            json.dumps(verdict.to_json(), allow_nan=False)
+
+
 @pytest.mark.parametrize("document", [{}, None, [], "evaluation"])
 def test_no_evaluation_holds(document: Any) -> None:
     assert judge(document, RULES, CIRCUMSTANCES).outcome == judge(document, RULES, NO_CHAMPION).outcome == "HOLD"
