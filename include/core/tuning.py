@@ -296,8 +296,8 @@ def _study(seed: int) -> Any:
 def _draw(asked: Any, windows: Sequence[int | None], half_lives: Sequence[float | None]) -> Parameters:
     half_life = asked.suggest_categorical("half_life_days", half_lives)
     return Parameters(
-        max_depth=asked.suggest_int("max_depth", 3, 9),
-        learning_rate=_short(asked.suggest_float("learning_rate", 0.03, 0.3, log=True)),
+        max_depth=asked.suggest_int("max_depth", 3, 8),
+        learning_rate=_short(asked.suggest_float("learning_rate", 0.05, 0.3, log=True)),
         min_child_weight=_short(asked.suggest_float("min_child_weight", 1.0, 64.0, log=True)),
         subsample=_short(asked.suggest_float("subsample", 0.5, 1.0)),
         colsample_bytree=_short(asked.suggest_float("colsample_bytree", 0.5, 1.0)),
