@@ -121,6 +121,8 @@ def gate(
     challenger: dict[str, Any],
     champion: dict[str, Any],
     evaluation: dict[str, Any],
+    *,
+    ti: Any = None,
 ) -> dict[str, Any]:
     """PROMOTE, HOLD or REJECT, with the evidence, a page and a record. Anything but PROMOTE ends the run here, skipped."""
     document = documents.read_json(evaluation["document"])
@@ -152,6 +154,7 @@ def gate(
     documents.write(page, evaluation_page.render(model.title, facts, document, body).encode())
     log.info("%s: %s", body["outcome"], "; ".join(body["reasons"]))
     log.info("page: %s", page)
+    ti.xcom_push("page", page)  # the UI links it, also where the run ends here
     if body["outcome"] != "PROMOTE":
         raise AirflowSkipException(f"{body['outcome']}: {'; '.join(body['reasons'])}; the champion stays. Page: {page}")
     return {"key": key, **{name: body[name] for name in ("outcome", "rule", "reasons", "metrics", "champion_metrics", "page")}}

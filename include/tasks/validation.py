@@ -7,6 +7,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from airflow.sdk import get_current_context
+
 from include import partitions
 from include.config import ModelConfig
 from include.model_task import model_task
@@ -67,6 +69,7 @@ def check_stage(model: ModelConfig, stage: Stage, run: dict[str, Any], parameter
     report = run_suite(suite_file(model.name, stage), data, parameters, page, contract)
     log.log(logging.WARNING if report.failed or report.warnings else logging.INFO, "%s", report.summary())
     log.info("page: %s", report.page)
+    get_current_context()["ti"].xcom_push("page", str(report.page))  # the UI links it, also where the task fails
     return report
 
 
