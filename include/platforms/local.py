@@ -166,6 +166,7 @@ def postprocess(model: ModelConfig, run: dict[str, Any], version: dict[str, Any]
             "scores": str(place / "scores.parquet"),
             "output": str(place / "predictions.parquet"),
             "key": model.source.key,
+            "task": model.task,
             "threshold": model.prediction.decision_threshold,
             "model_version": version["version"],
             "run_id": run["run_id"],

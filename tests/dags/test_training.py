@@ -54,6 +54,9 @@ def weak(weak_lake: Path, lake: Path, edit_model: Callable[..., Path]) -> Path:
     """A copy of that lake, and the model as it should be, searched quickly."""
     edit_model("trials: 8", "trials: 2")
     edit_model("slices: [origin, carrier]", "slices: [origin]")  # by chance one carrier would come off worse
+    # The weak one's scores are all alike, so hardly any decision stays: the tests of this limit set it back.
+    edit_model("max_score_shift: 0.5", "max_score_shift: 1.0")
+    edit_model("  max_champion_age_days", "  max_decision_churn: 1.0\n  max_champion_age_days")
     return copied(weak_lake, lake)
 
 
@@ -244,6 +247,16 @@ def test_the_first_model_needs_a_yes_and_the_answer_is_kept(weak: Path) -> None:
     (question,) = [mail for mail in mails(weak) if mail["name"].startswith("approval-")]
     assert question["to"] == ["oncall@example.com"] and "is version 1 to become champion?" in question["subject"]
     assert "required_actions" in question["text"] and "without one the champion stays" in " ".join(question["text"].split())
+
+
+def test_a_version_that_decides_most_rows_differently_is_not_promoted_without_a_look(
+    weak: Path, edit_model: Callable[..., Path]
+) -> None:
+    edit_model("max_decision_churn: 1.0", "max_decision_churn: 0.3")
+    run = run_dag(TRAIN, conf={"as_of": LATER})
+    assert run.state == "failed" and states(run)["approve"] == "failed" and champion() == alias("champion") == "1"
+    text = " ".join(mails(weak)[-1]["text"].split())
+    assert "of the decisions would change (limit 30.0%)" in text and "on partition 2013-02-08" in text
 
 
 @pytest.mark.parametrize("answer", ["Reject", ""])
