@@ -96,7 +96,8 @@ def _says(task: Any, model: str) -> str:
     """The first paragraph of what a task says about itself."""
     doc = (task.doc_md or "").strip().split("\n\n")[0]
     if doc:
-        return " ".join(doc.split())
+        # Without backticks <model> would be taken for HTML, and not be seen.
+        return re.sub(r"(?<![`\w])(\w+_<model>)", r"`\1`", " ".join(doc.split()))
     target = getattr(task, "partial_kwargs", {}).get("trigger_dag_id")
     if target:
         return f"Starts these runs of `{_generic(target, model)}`; one that is there already is left alone."
@@ -108,7 +109,9 @@ def _assets(task: Any, model: str) -> str:
 
 
 def _choices(param: Any) -> str:
-    choices = param.schema.get("enum") or ([True, False] if param.schema["type"] == "boolean" else [param.schema.get("format")])
+    kind = param.schema.get("type", "string")
+    kind = next(each for each in kind if each != "null") if isinstance(kind, list) else kind
+    choices = param.schema.get("enum") or ([True, False] if kind == "boolean" else [param.schema.get("format", kind)])
     default = "" if param.value is None else f"; {_json(param.value)} if not given"
     return " or ".join(_json(choice) for choice in choices) + default
 
