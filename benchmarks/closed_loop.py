@@ -180,6 +180,7 @@ def by_the_gate(model: ModelConfig, year: Year) -> Decision:
             other.scores[held_out],
             columns,
             model.prediction.decision_threshold,
+            np.unique(year.days[held_out], return_inverse=True)[1],
         )
         days = year.days[held_out]
         document |= {"first": str(days[0]), "last": str(days[-1]), "data_changes": None}

@@ -290,13 +290,12 @@ def _changes(changes: Any) -> dict[str, Any] | None:
     found = [each for each in changes if isinstance(each, Mapping)]
     rows = []
     for each in found[:MAX_CHANGES]:
-        shares = [each.get("challenger_share"), each.get("champion_share")]
         rows.append({
             "feature": _word(each.get("feature"), 60),
             "distance": _figure(each.get("distance"), 3),
             "cell": _word(each.get("cell"), 80),
-            "champion": _percent(shares[1]),
-            "challenger": _percent(shares[0]),
+            "before": _percent(each.get("before")),
+            "after": _percent(each.get("after")),
         })
     return {"rows": rows, "more": max(0, len(found) - MAX_CHANGES)}
 

@@ -14,9 +14,11 @@ import numpy.typing as npt
 
 from include.core.evaluation import (
     Floats,
+    Groups,
     Ranking,
     Task,
     as_usable,
+    group_count,
     losses,
     measure,
     rank,
@@ -40,8 +42,11 @@ def side_by_side(
     challenger: npt.NDArray,
     columns: Mapping[str, Coded],
     threshold: float,
+    groups: Groups = None,
 ) -> dict[str, Any]:
     """All of an evaluation that follows from the labels and the scores [rows] of the models; `champion` is None without one.
+
+    `groups`, codes [rows] of the partitions, say which rows may depend on each other: `evaluation.standard_error`.
 
     Returns:
         `task`, `rows`, `positives` (None for a regression), `challenger` and `champion` (as `evaluation.measure` says),
@@ -51,44 +56,58 @@ def side_by_side(
         "task": task,
         "rows": len(labels),
         "positives": int((np.asarray(labels) == 1).sum()) if task == "classification" else None,
-        "challenger": measure(task, labels, challenger),
-        "champion": None if champion is None else measure(task, labels, champion),
-        "comparisons": [] if champion is None else compare(task, labels, champion, challenger),
-        "slices": by_slice(task, labels, columns, champion, challenger),
+        "challenger": measure(task, labels, challenger, groups),
+        "champion": None if champion is None else measure(task, labels, champion, groups),
+        "comparisons": [] if champion is None else compare(task, labels, champion, challenger, groups),
+        "slices": by_slice(task, labels, columns, champion, challenger, groups),
         "churn": None if champion is None else churn(champion, challenger, threshold),
         "scores": score_histograms(champion, challenger),
     }
 
 
-def compare(task: Task, labels: npt.NDArray, champion: npt.NDArray, challenger: npt.NDArray) -> list[dict[str, Any]]:
+def compare(
+    task: Task, labels: npt.NDArray, champion: npt.NDArray, challenger: npt.NDArray, groups: Groups = None
+) -> list[dict[str, Any]]:
     """Per metric the value of both models and the improvement, from the scores [rows] that both gave the same rows.
 
     The standard errors are those of paired differences: of the mean for log loss, Brier score and MAE; DeLong's for the
     AUC; for the RMSE by the delta method from the squared errors of each row.
 
     Returns:
-        {"metric", "champion", "challenger", "improvement", "standard_error"}; an improvement is positive where the
-        challenger is better, in the metric's unit. What the rows cannot tell is None.
+        {"metric", "champion", "challenger", "improvement", "standard_error", "groups"}; an improvement is positive where
+        the challenger is better, in the metric's unit. `groups` is how many independent groups the standard error rests
+        on, None for independent rows. What the rows cannot tell is None.
     """
+    return [{**item, "groups": group_count(groups)} for item in _compared(task, labels, champion, challenger, groups)]
+
+
+def _compared(
+    task: Task, labels: npt.NDArray, champion: npt.NDArray, challenger: npt.NDArray, groups: Groups
+) -> list[dict[str, Any]]:
     before, after = as_usable(task, labels, champion), as_usable(task, labels, challenger)
     if before is None or after is None:
         return [_comparison(metric, None, None, None) for metric in COMPARED[task]]
     truth, champion, challenger = before[0], before[1], after[1]
     if task == "regression":
         return [
-            _of_rmse(losses(task, truth, champion), losses(task, truth, challenger)),
-            _of_means("mae", np.abs(champion - truth), np.abs(challenger - truth)),
+            _of_rmse(losses(task, truth, champion), losses(task, truth, challenger), groups),
+            _of_means("mae", np.abs(champion - truth), np.abs(challenger - truth), groups),
         ]
     # One after the other: what a metric needs per row is gone before the next.
     return [
-        _of_means("log_loss", losses(task, truth, champion), losses(task, truth, challenger)),
-        _of_auc(truth, rank(truth, champion), rank(truth, challenger)),
-        _of_means("brier", (champion - truth) ** 2, (challenger - truth) ** 2),
+        _of_means("log_loss", losses(task, truth, champion), losses(task, truth, challenger), groups),
+        _of_auc(truth, rank(truth, champion), rank(truth, challenger), groups),
+        _of_means("brier", (champion - truth) ** 2, (challenger - truth) ** 2, groups),
     ]
 
 
 def by_slice(
-    task: Task, labels: npt.NDArray, columns: Mapping[str, Coded], champion: npt.NDArray | None, challenger: npt.NDArray
+    task: Task,
+    labels: npt.NDArray,
+    columns: Mapping[str, Coded],
+    champion: npt.NDArray | None,
+    challenger: npt.NDArray,
+    groups: Groups = None,
 ) -> list[dict[str, Any]]:
     """The same within the rows of each value of some columns: the twenty most frequent values, all others, and NULL.
 
@@ -98,7 +117,7 @@ def by_slice(
 
     Returns:
         Per column and value {"column", "value", "rows", "positives", "challenger_loss", "champion_loss", "improvement",
-        "standard_error", "challenger_auc", "champion_auc"}. Losses are means: log loss, or squared error.
+        "standard_error", "groups", "challenger_auc", "champion_auc"}. Losses are means: log loss, or squared error.
         improvement = champion_loss - challenger_loss. None where there is no champion, or where the rows cannot tell.
     """
     after = as_usable(task, labels, challenger)
@@ -114,6 +133,7 @@ def by_slice(
             new, old = (None if costs is None else costs[rows] for costs in (new_costs, old_costs))
             of_new, of_old = (None if model is None else _auc(task, truth[rows], model[1][rows]) for model in (after, before))
             paired = None if new is None or old is None else old - new
+            within = None if groups is None else groups[rows]
             result.append({
                 "column": column,
                 "value": value,
@@ -122,7 +142,8 @@ def by_slice(
                 "challenger_loss": _mean(new),
                 "champion_loss": _mean(old),
                 "improvement": _mean(paired),
-                "standard_error": None if paired is None else _finite(standard_error(paired)),
+                "standard_error": None if paired is None else _finite(standard_error(paired, within)),
+                "groups": group_count(within),
                 "challenger_auc": of_new,
                 "champion_auc": of_old,
             })
@@ -156,23 +177,24 @@ def churn(champion: npt.NDArray, challenger: npt.NDArray, threshold: float) -> f
     return float(((champion >= threshold) != (challenger >= threshold)).mean())
 
 
-def _of_means(metric: str, champion: Floats, challenger: Floats) -> dict[str, Any]:
-    return _comparison(metric, float(champion.mean()), float(challenger.mean()), standard_error(champion - challenger))
+def _of_means(metric: str, champion: Floats, challenger: Floats, groups: Groups) -> dict[str, Any]:
+    error = standard_error(champion - challenger, groups)
+    return _comparison(metric, float(champion.mean()), float(challenger.mean()), error)
 
 
-def _of_rmse(champion: Floats, challenger: Floats) -> dict[str, Any]:
+def _of_rmse(champion: Floats, challenger: Floats, groups: Groups) -> dict[str, Any]:
     before, after = math.sqrt(champion.mean()), math.sqrt(challenger.mean())
     error = None
     if 0 < before < math.inf and 0 < after < math.inf:
         # d sqrt(mean) = d mean / (2 sqrt(mean)), for both; they are correlated row by row.
-        error = standard_error(champion / (2 * before) - challenger / (2 * after))
+        error = standard_error(champion / (2 * before) - challenger / (2 * after), groups)
     return _comparison("rmse", before, after, error)
 
 
-def _of_auc(labels: Floats, champion: Ranking | None, challenger: Ranking | None) -> dict[str, Any]:
+def _of_auc(labels: Floats, champion: Ranking | None, challenger: Ranking | None, groups: Groups) -> dict[str, Any]:
     if champion is None or challenger is None:
         return _comparison("auc", None, None, None)
-    error = standard_error_of_auc(labels, challenger.placements - champion.placements)
+    error = standard_error_of_auc(labels, challenger.placements - champion.placements, groups)
     return _comparison("auc", champion.auc, challenger.auc, error, sign=-1)
 
 

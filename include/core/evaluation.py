@@ -22,6 +22,8 @@ import numpy.typing as npt
 Task = Literal["classification", "regression"]
 Metrics = dict[str, float | None]
 Floats = npt.NDArray[np.float64]
+# Which rows may depend on each other: codes [rows] from 0, of their days; None if rows are independent.
+Groups = npt.NDArray[np.integer] | None
 # The value of a metric and the ends of its 95 % interval.
 Interval = dict[str, float | None]
 
@@ -73,8 +75,8 @@ def evaluate(task: Task, labels: npt.NDArray, scores: npt.NDArray) -> Metrics:
     return {name: interval["value"] for name, interval in intervals.items()}
 
 
-def measure(task: Task, labels: npt.NDArray, scores: npt.NDArray) -> dict[str, Any]:
-    """All that an evaluation says of one model's scores [rows] against labels [rows].
+def measure(task: Task, labels: npt.NDArray, scores: npt.NDArray, groups: Groups = None) -> dict[str, Any]:
+    """All that an evaluation says of one model's scores [rows] against labels [rows]; `groups` as `standard_error` says.
 
     Returns:
         `metrics`: those of `evaluate`, each {"value", "low", "high"}; `calibration` and `calibration_error` as
@@ -89,10 +91,10 @@ def measure(task: Task, labels: npt.NDArray, scores: npt.NDArray) -> dict[str, A
     bins, error = calibrate(task, *usable)
     calibration = {"calibration": bins, "calibration_error": error}
     if task == "regression":
-        return {**empty, "metrics": _of_numbers(*usable), **calibration}
+        return {**empty, "metrics": _of_numbers(*usable, groups), **calibration}
     ranking = rank(*usable)
     curves = {"roc": roc(ranking), "pr": pr(ranking)} if ranking else {}
-    return {**empty, "metrics": _of_probabilities(*usable, ranking), **calibration, **curves}
+    return {**empty, "metrics": _of_probabilities(*usable, ranking, groups), **calibration, **curves}
 
 
 def as_usable(task: Task, labels: npt.NDArray, scores: npt.NDArray) -> tuple[Floats, Floats] | None:
@@ -143,23 +145,63 @@ def rank(labels: Floats, scores: Floats) -> Ranking | None:
     return Ranking(float(below @ tied_positives) / positives, placements, found, false_alarms)
 
 
-def standard_error_of_auc(labels: Floats, placements: Floats) -> float | None:
+def standard_error_of_auc(labels: Floats, placements: Floats, groups: Groups = None) -> float | None:
     """The standard error of the mean placement (DeLong 1988), of one model or of the difference of two models' placements.
 
     Args:
         placements: [rows], or their difference between two models that scored the same rows.
+        groups: as for `standard_error`.
     """
     positive = labels == 1
     of_positives, of_negatives = placements[positive], placements[~positive]
     if len(of_positives) < 2 or len(of_negatives) < 2:
         return None
+    if groups is not None:
+        influence = np.where(
+            positive,
+            (placements - of_positives.mean()) / len(of_positives),
+            (placements - of_negatives.mean()) / len(of_negatives),
+        )
+        return _error_of_sums(influence, groups)
     return math.sqrt(of_positives.var(ddof=1) / len(of_positives) + of_negatives.var(ddof=1) / len(of_negatives))
 
 
-def standard_error(values: Floats) -> float | None:
-    """The standard error of the mean of values [rows]; None for fewer than two."""
+def standard_error(values: Floats, groups: Groups = None) -> float | None:
+    """The standard error of the mean of values [rows]; None for fewer than two rows, or groups.
+
+    Rows of one day are not independent: a storm makes all its flights late, and one of two models looks better on all of
+    them. With `groups`, codes [rows] from 0, rows of the same group may depend on each other in any way, and only the
+    groups count as drawn independently (cluster-robust: Liang & Zeger, Biometrika 73, 1986).
+    """
     with np.errstate(over="ignore", invalid="ignore"):
+        if groups is not None:
+            return _error_of_sums((values - values.mean()) / len(values), groups) if len(values) else None
         return float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None
+
+
+def standard_errors_to(tail: float, groups: int | None) -> float:
+    """How many standard errors leave so much probability beyond: of the normal distribution, or of Student's with one
+    degree of freedom less than there are groups. Infinitely many with a single group, which tells nothing."""
+    if groups is None:
+        return -NormalDist().inv_cdf(tail)
+    from scipy.special import stdtrit  # here, as it is slow to import for whoever only reads the rules
+
+    return -float(stdtrit(groups - 1, tail)) if groups > 1 else math.inf
+
+
+def group_count(groups: Groups) -> int | None:
+    """How many different groups there are; None if rows are independent."""
+    return None if groups is None else len(np.unique(groups))
+
+
+def _error_of_sums(influence: Floats, groups: npt.NDArray[np.integer]) -> float | None:
+    """The standard error of the sum of influences [rows] that add up to 0, from their sums by group."""
+    rows = np.bincount(groups)
+    count = int((rows > 0).sum())
+    if count < 2:
+        return None
+    sums = np.bincount(groups, influence)
+    return math.sqrt(count / (count - 1) * float(sums @ sums))
 
 
 def calibrate(task: Task, labels: Floats, scores: Floats) -> tuple[list[dict[str, Any]], float | None]:
@@ -218,57 +260,73 @@ def _thinned(along: Floats) -> npt.NDArray[np.int64]:
     return np.unique(np.concatenate([[0], wanted, [len(along) - 1]]))
 
 
-def _of_probabilities(labels: Floats, scores: Floats, ranking: Ranking | None) -> dict[str, Interval]:
+def _of_probabilities(labels: Floats, scores: Floats, ranking: Ranking | None, groups: Groups = None) -> dict[str, Interval]:
     rows = losses("classification", labels, scores)
     squares = (scores - labels) ** 2
-    unknown = _interval(None, None)
+    found = {"auc": _interval(None, None), "average_precision": _interval(None, None)}
+    spread = standard_errors_to(0.025, group_count(groups))
+    if ranking:
+        error = standard_error_of_auc(labels, ranking.placements, groups)
+        found["auc"] = _interval(ranking.auc, error, 0, 1, spread)
+        found["average_precision"] = _of_average_precision(ranking, _design_effect(labels, ranking, error))
     return {
-        "auc": _interval(ranking.auc, standard_error_of_auc(labels, ranking.placements), 0, 1) if ranking else unknown,
-        "average_precision": _of_average_precision(ranking) if ranking else unknown,
-        "log_loss": _interval(float(rows.mean()), standard_error(rows), 0),
-        "brier": _interval(float(squares.mean()), standard_error(squares), 0, 1),
+        **found,
+        "log_loss": _interval(float(rows.mean()), standard_error(rows, groups), 0, spread=spread),
+        "brier": _interval(float(squares.mean()), standard_error(squares, groups), 0, 1, spread),
     }
 
 
-def _of_average_precision(ranking: Ranking) -> Interval:
-    """The sum of precision times growth of recall, and the logit interval of Boyd, Eng & Page (2013)."""
+def _design_effect(labels: Floats, ranking: Ranking, error: float | None) -> float:
+    """By how much dependent rows widen the variance of the AUC; at least 1."""
+    independent = standard_error_of_auc(labels, ranking.placements)
+    return max(1.0, (error / independent) ** 2) if error and independent else 1.0
+
+
+def _of_average_precision(ranking: Ranking, design_effect: float) -> Interval:
+    """The sum of precision times growth of recall, and the logit interval of Boyd, Eng & Page (2013).
+
+    That interval is one of independent rows; of rows that are not, fewer count: as many less as for the AUC.
+    """
     positives = int(ranking.found[-1])
     precision = ranking.found / (ranking.found + ranking.false_alarms)
     value = min(1.0, float(precision @ np.diff(ranking.found, prepend=0)) / positives)
     if not 0 < value < 1:
         return _interval(value, None)
-    centre, half = math.log(value / (1 - value)), Z95 / math.sqrt(positives * value * (1 - value))
+    centre, half = math.log(value / (1 - value)), Z95 / math.sqrt(positives / design_effect * value * (1 - value))
     low, high = ((1 + math.tanh(end / 2)) / 2 for end in (centre - half, centre + half))
     return {"value": value, "low": low, "high": high}
 
 
-def _of_numbers(labels: Floats, scores: Floats) -> dict[str, Interval]:
+def _of_numbers(labels: Floats, scores: Floats, groups: Groups = None) -> dict[str, Interval]:
     """Means of errors; RMSE and R2 are functions of means, so their standard errors come by the delta method."""
     # Numbers that are finite, and too large to be squared, make a metric None, not an error.
     with np.errstate(over="ignore", invalid="ignore"):
         squares, deviations = (scores - labels) ** 2, (labels - labels.mean()) ** 2
         distances = np.abs(scores - labels)
         mse, variance = float(squares.mean()), float(deviations.mean())
-        error = standard_error(squares)
+        error = standard_error(squares, groups)
+        spread = standard_errors_to(0.025, group_count(groups))
         rmse = math.sqrt(mse)
         result = {
-            "rmse": _interval(rmse, error / (2 * rmse) if error is not None and rmse > 0 else None, 0),
-            "mae": _interval(float(distances.mean()), standard_error(distances), 0),
+            "rmse": _interval(rmse, error / (2 * rmse) if error is not None and rmse > 0 else None, 0, spread=spread),
+            "mae": _interval(float(distances.mean()), standard_error(distances, groups), 0, spread=spread),
             "r2": _interval(None, None),
         }
         if variance > 0:
             influence = (squares - mse / variance * deviations) / variance
-            result["r2"] = _interval(1 - mse / variance, standard_error(influence), high=1)
+            result["r2"] = _interval(1 - mse / variance, standard_error(influence, groups), high=1, spread=spread)
     return result
 
 
-def _interval(value: float | None, error: float | None, low: float = -math.inf, high: float = math.inf) -> Interval:
-    """value ± 1.96 standard errors, no further than `low` and `high`. Rows that do not vary at all tell no interval."""
+def _interval(
+    value: float | None, error: float | None, low: float = -math.inf, high: float = math.inf, spread: float = Z95
+) -> Interval:
+    """value ± `spread` standard errors, no further than `low` and `high`. Rows that do not vary at all tell no interval."""
     if value is None or not math.isfinite(value):
         return {"value": None, "low": None, "high": None}
     if error is None or not math.isfinite(error) or error <= 0:
         return {"value": value, "low": None, "high": None}
-    return {"value": value, "low": max(low, value - Z95 * error), "high": min(high, value + Z95 * error)}
+    return {"value": value, "low": max(low, value - spread * error), "high": min(high, value + spread * error)}
 
 
 def _wilson(shares: Floats, rows: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:

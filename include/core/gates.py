@@ -16,7 +16,7 @@ from datetime import date
 from statistics import NormalDist
 from typing import Any, Literal
 
-from include.core.evaluation import Task
+from include.core.evaluation import Task, standard_errors_to
 
 Outcome = Literal["PROMOTE", "HOLD", "REJECT"]
 Rule = Literal["first model", "superiority", "non-inferiority"]
@@ -398,7 +398,9 @@ def _comparison(evaluation: Mapping[str, Any], rules: Rules, rule: Rule, alpha: 
     margin = rules.margin * (1.0 if quality.metric == "auc" else quality.champion)
     if not margin > 0:
         return [Finding(rule, "HOLD", f"The champion's {SHOWN[quality.metric]} is 0: no share of it can be told.")], 0
-    z = -NORMAL.inv_cdf(alpha)
+    z = standard_errors_to(alpha, loss.groups)
+    if not math.isfinite(z):
+        return [Finding(rule, "HOLD", "Rows of one day depend on each other, so a single day shows nothing: hold out more.")], 0
     finding = (_superiority if rule == "superiority" else _non_inferiority)(loss, quality, margin, z, alpha)
     shown = SHOWN[quality.metric]
     worse = quality.improvement < -margin
@@ -416,13 +418,15 @@ def _comparison(evaluation: Mapping[str, Any], rules: Rules, rule: Rule, alpha: 
 
 @dataclass(frozen=True)
 class _Pair:
-    """One metric of both models; `improvement` is positive where the challenger is better, `error` its standard error."""
+    """One metric of both models; `improvement` is positive where the challenger is better, `error` its standard error,
+    which rests on so many independent `groups` of rows (None: on the rows themselves)."""
 
     metric: str
     champion: float
     challenger: float
     improvement: float
     error: float
+    groups: int | None
 
     def at_least(self, z: float) -> float:
         return self.improvement - z * self.error
@@ -454,7 +458,10 @@ def _pair(evaluation: Mapping[str, Any], metric: str) -> _Pair | Finding:
         compared = f"champion {champion:g}, challenger {challenger:g}, improvement {improvement:g}"
         sentence = f"The comparison of {shown} ({compared}) contradicts itself, or the models' own metrics ({own[0]}, {own[1]})."
         return Finding(check, "HOLD", sentence)
-    return _Pair(metric, champion, challenger, improvement, error)
+    groups = found[0].get("groups")
+    if groups is not None and (not isinstance(groups, int) or isinstance(groups, bool) or groups < 1):
+        return Finding(check, "HOLD", f"On how many days the comparison of {shown} rests cannot be told ({groups!r}).")
+    return _Pair(metric, champion, challenger, improvement, error, groups)
 
 
 def _superiority(loss: _Pair, quality: _Pair, margin: float, z: float, alpha: float) -> Finding:
@@ -518,7 +525,7 @@ def _rows_lacking(evaluation: Mapping[str, Any], rules: Rules) -> int:
     if rules.task == "classification" and positives is not None and 0 < positives < rows:
         rarer = min(positives, rows - positives)
         more = max(more, (rules.min_positives - rarer) * rows / rarer)
-    return math.ceil(more)
+    return math.ceil(more) if math.isfinite(more) else 0
 
 
 def _slices(evaluation: Mapping[str, Any], rules: Rules, rule: Rule) -> list[Finding]:
@@ -540,11 +547,11 @@ def _slices(evaluation: Mapping[str, Any], rules: Rules, rule: Rule) -> list[Fin
                 f"{column}: {len(large)} of {len(found)} values have the {rules.min_slice_rows:,} rows it takes to judge them."
             )
         findings.append(Finding(f"slices {column}", outcome, sentence, float(len(large))))
-    z = -NORMAL.inv_cdf(rules.alpha / max(1, len(judged)))
-    return [*findings, *(_slice(item, rules, rule, z) for item in judged)]
+    share = rules.alpha / max(1, len(judged))
+    return [*findings, *(_slice(item, rules, rule, share) for item in judged)]
 
 
-def _slice(item: Mapping[str, Any], rules: Rules, rule: Rule, z: float) -> Finding:
+def _slice(item: Mapping[str, Any], rules: Rules, rule: Rule, alpha: float) -> Finding:
     name = f"{item.get('column')} = {item.get('value')}"
     asked = (
         ("challenger_loss",) if rule == "first model" else ("challenger_loss", "champion_loss", "improvement", "standard_error")
@@ -561,7 +568,9 @@ def _slice(item: Mapping[str, Any], rules: Rules, rule: Rule, z: float) -> Findi
     if error < 0 or not _close(improvement, champion - challenger, champion, challenger):
         return Finding(f"slice {name}", "HOLD", f"{name}: its numbers contradict each other.")
     limit = -rules.slice_margin * champion
-    worse, shown = improvement < limit, improvement + z * error < 0
+    groups = item.get("groups")
+    spread = standard_errors_to(alpha, groups if isinstance(groups, int) else None)
+    worse, shown = improvement < limit, improvement + spread * error < 0
     losses = f"mean loss {champion:.4f} of the champion, {challenger:.4f} of the challenger"
     sentence = f"{name}: {losses}; at most {champion - limit:.4f} is tolerated"
     if worse and shown:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from include.core import profile
 from include.core.artifacts import MODEL, Artifact, CorruptArtifact, check_golden, load_artifact, predict
 from include.core.comparison import Coded, side_by_side
 from include.core.errors import Refused
@@ -117,18 +118,22 @@ def run(spec: EvaluateSpec) -> None:
     seen = max(scorers, key=lambda scorer: scorer.trained_to)
 
     labels: list[npt.NDArray] = []
-    days: list[date] = []
+    days: list[npt.NDArray] = []
     columns = {name: Codes() for name in spec.slices}
+    seen_cells = champion.artifact.manifest["reference"]["features"] if champion else {}
+    counted = None
     rows = 0
     progress = every_few_seconds(lambda: f"scored {rows:,} rows")
     for batch in _holdout(snapshot, spec, scorers, seen.trained_to):
         labels.append(_labels(batch, spec.label, task))
-        span = pc.min_max(batch.column("partition_date")).as_py()
-        days += [span["min"], span["max"]]
+        days.append(batch.column("partition_date").to_numpy(zero_copy_only=False))
         for scorer in scorers:
             scorer.score(batch)
         for name, codes in columns.items():
             codes.add(batch, name)
+        if champion:
+            cells = profile.count(batch, seen_cells)
+            counted = profile.merge(counted, cells) if counted else cells
         rows += batch.num_rows
         progress()
     if rows == 0:
@@ -138,6 +143,7 @@ def run(spec: EvaluateSpec) -> None:
         )
 
     scores = [_finite(scorer) for scorer in scorers]
+    partitions, partition_of = np.unique(np.concatenate(days), return_inverse=True)
     found = side_by_side(
         task,
         np.concatenate(labels),
@@ -145,14 +151,16 @@ def run(spec: EvaluateSpec) -> None:
         scores[0],
         {name: codes.all() for name, codes in columns.items()},
         spec.threshold,
+        partition_of,
     )
     result = {
         **found,
-        "first": min(days).isoformat(),
-        "last": max(days).isoformat(),
+        "first": str(partitions[0]),
+        "last": str(partitions[-1]),
+        "partitions": len(partitions),
         "challenger": {**found["challenger"], **challenger.describe(rows)},
         "champion": {**found["champion"], **champion.describe(rows)} if champion else None,
-        "data_changes": None,
+        "data_changes": profile.changes(seen_cells, counted) if counted else None,
     }
     write_json(Path(spec.result), result)
     print(f"evaluated on {rows:,} rows of {result['first']} to {result['last']}: {_said(result)}", flush=True)

@@ -65,7 +65,7 @@ MUTANTS = [
     Mutant("champion and challenger swapped in every comparison", "comparison", "before, after = as_usable(task, labels, champion), as_usable(task, labels, challenger)", "after, before = as_usable(task, labels, champion), as_usable(task, labels, challenger)"),
     Mutant("improvement of the AUC has the wrong sign", "comparison", "challenger.auc, error, sign=-1)", "challenger.auc, error)"),
     Mutant("improvement of losses has the wrong sign", "comparison", "sign * (champion - challenger)", "-sign * (champion - challenger)"),
-    Mutant("error of the AUC is not paired", "comparison", "standard_error_of_auc(labels, challenger.placements - champion.placements)", "standard_error_of_auc(labels, challenger.placements)"),
+    Mutant("error of the AUC is not paired", "comparison", "standard_error_of_auc(labels, challenger.placements - champion.placements, groups)", "standard_error_of_auc(labels, challenger.placements, groups)"),
     Mutant("error of the loss is not divided by the root of the rows", "evaluation", "float(values.std(ddof=1)) / math.sqrt(len(values))", "float(values.std(ddof=1))"),
     Mutant("error of the AUC forgets the negatives", "evaluation", " + of_negatives.var(ddof=1) / len(of_negatives))", ")"),
     Mutant("ties count as won", "evaluation", "below = (negatives - false_alarms + tied_negatives / 2) / negatives", "below = (negatives - false_alarms + tied_negatives) / negatives"),
@@ -73,7 +73,7 @@ MUTANTS = [
     Mutant("slices lose their rare values", "comparison", "[(name, rows) for name, rows in zip(names, np.split(order, ends[:-1]), strict=True) if len(rows)]", "[(name, rows) for name, rows in zip(names, np.split(order, ends[:-1]), strict=True) if len(rows) and name != OTHER]"),
     Mutant("losses of slices are those of all rows", "comparison", "None if costs is None else costs[rows] for costs", "None if costs is None else costs for costs"),
     Mutant("slices compare the challenger with itself", "comparison", "old_costs = losses(task, *before) if before else None", "old_costs = losses(task, *after) if before else None"),
-    Mutant("the champion's metrics are the challenger's own", "comparison", "None if champion is None else measure(task, labels, champion)", "None if champion is None else measure(task, labels, challenger)"),
+    Mutant("the champion's metrics are the challenger's own", "comparison", "None if champion is None else measure(task, labels, champion, groups)", "None if champion is None else measure(task, labels, challenger, groups)"),
     # The holdout
     Mutant("the holdout ignores what the champion has seen", "job", "seen = max(scorers, key=lambda scorer: scorer.trained_to)", "seen = challenger"),
     Mutant("the holdout includes the last day of training", "job", "pc.greater(batch.column(\"partition_date\"), limit)", "pc.greater_equal(batch.column(\"partition_date\"), limit)"),
@@ -121,14 +121,18 @@ MUTANTS = [
     Mutant("the ranking may get worse", "gates", "worse = quality.improvement < -margin", "worse = False"),
     Mutant("the margin is ignored after decay", "gates", "if least > -margin and quality.improvement > 0", "if quality.improvement > 0"),
     Mutant("not worse is enough after decay: a ratchet downward", "gates", "if least > -margin and quality.improvement > 0 and loss.improvement > 0:", "if least > -margin:"),
-    Mutant("alpha is one half", "gates", "    z = -NORMAL.inv_cdf(alpha)\n", "    z = 0.0\n"),
+    Mutant("alpha is one half", "gates", "    z = standard_errors_to(alpha, loss.groups)\n", "    z = 0.0\n"),
+    Mutant("rows of a day count as independent", "evaluation", "        if groups is not None:\n            return _error_of_sums", "        if False:\n            return _error_of_sums"),
+    Mutant("rows of a day count as independent in the AUC", "evaluation", "    if groups is not None:\n        influence", "    if False:\n        influence"),
+    Mutant("a few days are as sure as many", "gates", "    z = standard_errors_to(alpha, loss.groups)\n", "    z = standard_errors_to(alpha, None)\n"),
+    Mutant("a few days of a slice are as sure as many", "gates", "standard_errors_to(alpha, groups if isinstance(groups, int) else None)", "standard_errors_to(alpha, None)"),
     Mutant("alpha is never spent", "gates", " * (1 - SPENT_PER_USE) ** int(uses)", ""),
     Mutant("all of alpha is spent at once", "gates", "return rules.alpha * SPENT_PER_USE *", "return rules.alpha *"),
     Mutant("uses of the holdout are ignored", "gates", "    yield _uses(circumstances.holdout_uses, rules)\n", ""),
     Mutant("one use too many", "gates", "    if value >= rules.max_holdout_uses:\n", "    if value > rules.max_holdout_uses:\n"),
     Mutant("rows needed are the total, not what is lacking", "gates", "more = rows * times * times - rows", "more = rows * times * times"),
     # Slices
-    Mutant("slices are not judged", "gates", "    return [*findings, *(_slice(item, rules, rule, z) for item in judged)]", "    return findings"),
+    Mutant("slices are not judged", "gates", "    return [*findings, *(_slice(item, rules, rule, share) for item in judged)]", "    return findings"),
     Mutant("a column without slices passes", "gates", "        if not found:\n", "        if not found:\n            continue\n        if not found:\n"),
     Mutant("a slice that is missing is not missed", "gates", " or sum(rows or 0 for rows in counts) != number(evaluation.get(\"rows\"))", ""),
     Mutant("a slice without numbers passes", "gates", "    if missing:\n        return Finding(f\"slice {name}\", \"HOLD\"", "    if missing:\n        return Finding(f\"slice {name}\", \"PROMOTE\""),
@@ -198,6 +202,47 @@ def better_models_are_promoted_and_worse_ones_rejected(product: Product) -> None
     assert next(finding.value for finding in verdict.findings if finding.check == "ranking") == pytest.approx(after - before)
     assert product.outcome(product.simulated(0.79, 0.75)) == "REJECT"
     assert product.outcome(product.simulated(0.75, 0.79), RULES, DECAYED) == "PROMOTE"
+
+
+def days_are_what_counts(product: Product) -> None:
+    """Rows of a day share its weather: which of two models it suits says little about the next day."""
+    metrics: dict[str, list[float]] = {}
+    promoted = 0
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        day = np.repeat(np.arange(8), 150)
+        weather = random.standard_normal(8)[day]
+        # One forecasts bad days, the other good ones: over the year they are equally good.
+        labels = (random.random(1200) < 1 / (1 + np.exp(-weather))).astype(np.int8)
+        own = 0.6 * random.standard_normal((2, 1200)) + 0.5 * (2 * labels - 1)
+        models = [1 / (1 + np.exp(bias - score)) for bias, score in zip((0.7, -0.7), own, strict=True)]
+        found = product.comparison.compare("classification", labels, *models, day)
+        for item in found:
+            metrics.setdefault(item["metric"], []).append(item["improvement"] / item["standard_error"])
+        loss = found[0]
+        wanted = product.evaluation.standard_errors_to(0.05, loss["groups"])
+        promoted += loss["improvement"] > wanted * loss["standard_error"]
+    assert 0.7 < np.std(metrics["log_loss"]) < 1.5, np.std(metrics["log_loss"])
+    assert promoted <= 9
+    labels, scores = np.tile([0, 1, 1, 0, 1], 60), np.tile([0.2, 0.6, 0.4, 0.5, 0.3], 60)
+    single, twice = (
+        product.evaluation.measure(
+            "classification", np.tile(labels, n), np.tile(scores, n), np.tile(np.repeat(np.arange(12), 25), n)
+        )
+        for n in (1, 2)
+    )
+    for metric in ("auc", "log_loss"):  # the same days twice over are no more days
+        assert single["metrics"][metric]["low"] == pytest.approx(twice["metrics"][metric]["low"], abs=1e-6)
+    few = product.simulated(0.75, 0.76)
+    assert product.outcome(few) == "PROMOTE"
+    for item in (*few["comparisons"], *few["slices"]):
+        item["groups"] = 2
+    assert product.outcome(few) != "PROMOTE"
+    bad = product.simulated(0.75, 0.79)
+    bad["slices"][0] |= {"improvement": -0.2, "standard_error": 0.03, "champion_loss": 0.5, "challenger_loss": 0.7, "groups": 2}
+    assert product.outcome(bad) == "PROMOTE", "two days show nothing of a slice"
+    bad["slices"][0]["groups"] = None
+    assert product.outcome(bad) == "REJECT"
 
 
 def errors_are_honest(product: Product) -> None:
@@ -369,6 +414,7 @@ BATTERY: list[Callable[[Product], None]] = [
     slices_are_guarded,
     better_models_are_promoted_and_worse_ones_rejected,
     errors_are_honest,
+    days_are_what_counts,
     the_job_takes_rows_that_neither_model_has_seen,
 ]
 

@@ -114,17 +114,20 @@ def test_both_models_are_measured_on_the_rows_later_than_both(spec: job.Evaluate
         assert 0 < one["megabytes"] < 1 and 0 < one["seconds_per_million"] < 600
         assert sum(item["rows"] for item in one["calibration"]) == 750
     assert [item["metric"] for item in found["comparisons"]] == ["log_loss", "auc", "brier"]
-    assert found["data_changes"] is None and 0 <= found["churn"] <= 1
+    assert {one["feature"] for one in found["data_changes"]} and 0 <= found["churn"] <= 1
 
 
 def test_the_document_has_the_keys_that_its_readers_know(spec: job.EvaluateSpec) -> None:
     found = evaluated(spec)
-    whole = "task rows positives first last challenger champion comparisons slices churn scores data_changes"
+    whole = "task rows positives first last partitions challenger champion comparisons slices churn scores data_changes"
     model = "manifest_sha256 trained_from trained_to training_rows metrics calibration calibration_error roc pr megabytes"
-    of_slice = "column value rows positives challenger_loss champion_loss improvement standard_error challenger_auc champion_auc"
+    of_slice = (
+        "column value rows positives challenger_loss champion_loss improvement standard_error groups"
+    of_slice += " challenger_auc champion_auc"
+    )
     assert set(found) == set(whole.split())
     assert set(found["challenger"]) == set(found["champion"]) == {*model.split(), "seconds_per_million"}
-    assert set(found["comparisons"][0]) == {"metric", "champion", "challenger", "improvement", "standard_error"}
+    assert set(found["comparisons"][0]) == {"metric", "champion", "challenger", "improvement", "standard_error", "groups"}
     assert set(found["slices"][0]) == set(of_slice.split())
     assert set(found["scores"]) == {"edges", "challenger", "champion"}
 

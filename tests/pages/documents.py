@@ -82,11 +82,11 @@ def classification(rows: int = 6000, skill: float = 1.25, seed: int = 7) -> dict
                 "feature": "wind_speed",
                 "distance": 0.0712,
                 "cell": "12.7 to 16.1",
-                "champion_share": 0.102,
-                "challenger_share": 0.181,
+                "before": 0.102,
+                "after": 0.181,
             },
-            {"feature": "carrier", "distance": 0.0305, "cell": "WN", "champion_share": 0.034, "challenger_share": 0.052},
-            {"feature": "visibility", "distance": 0.0021, "cell": "missing", "champion_share": 0.0, "challenger_share": 0.0041},
+            {"feature": "carrier", "distance": 0.0305, "cell": "WN", "before": 0.034, "after": 0.052},
+            {"feature": "visibility", "distance": 0.0021, "cell": "missing", "before": 0.0, "after": 0.0041},
         ],
     }
 
