@@ -34,6 +34,8 @@ DIFFERENCES = (-0.010, -0.005, -0.002, 0.0, 0.002, 0.005, 0.010)
 SLICES = (("north", 0.5), ("south", 0.3), ("west", 0.2))
 HARMFUL = 0.002
 WEEKS = 52
+# Two weeks of 400 rows a day, whose odds go up and down together; models that expect a bit more or less than the mean day.
+DAYS, ROWS_A_DAY, WEATHER, BIAS = 14, 400, 0.5, 0.2
 # Of the difference of two AUCs, and of one, times the root of the rows; as DeLong finds in these simulations.
 ERROR_OF_DIFFERENCE, ERROR_OF_AUC = 0.255, 0.72
 
@@ -61,10 +63,12 @@ DECAYED = replace(SCHEDULED, decay_confirmed=True)
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is simulated: retrains per cell without and with a difference, by rows; years per world; rows to time."""
+    """How much is simulated: retrains per cell without and with a difference, by rows; retrains with dependent rows; years
+    per world; rows to time."""
 
     nothing: dict[int, int]
     something: dict[int, int]
+    days: int
     years: dict[int, int]
     timed: tuple[int, ...]
 
@@ -72,10 +76,11 @@ class Plan:
 FULL = Plan(
     nothing={500: 4000, 2000: 4000, 10_000: 2000, 50_000: 2000},
     something={500: 1000, 2000: 1000, 10_000: 500, 50_000: 100},
+    days=2000,
     years={2000: 60, 10_000: 20},
     timed=(10_000, 100_000, 1_000_000),
 )
-SMALL = Plan(nothing={500: 300, 2000: 300}, something={2000: 100}, years={2000: 3}, timed=(10_000, 100_000))
+SMALL = Plan(nothing={500: 300, 2000: 300}, something={2000: 100}, days=200, years={2000: 3}, timed=(10_000, 100_000))
 
 # What the rules of templates look at: the AUCs of this holdout, the champion's AUC as once stored, and agreement.
 TEMPLATES: dict[str, Callable[[float, float, float, float], bool]] = {
@@ -98,7 +103,41 @@ def retrain(rows: int, difference: float, random: np.random.Generator, auc: floa
     ]
     region = random.choice(len(SLICES), rows, p=[share for _, share in SLICES])
     columns = {"region": (region, [name for name, _ in SLICES])}
-    evaluation = side_by_side("classification", positive, scores[0], scores[1], columns, threshold=0.5)
+    return _described(side_by_side("classification", positive, scores[0], scores[1], columns, threshold=0.5))
+
+
+def promotions_of_days(retrains: int, seed: int) -> tuple[float, float]:
+    """The share of retrains promoted where rows of a day share its weather, and neither model is better.
+
+    The odds of all rows of a day move together (normal, sd 0.5); the champion expects days that are a little worse than they
+    are on average, the challenger days that are as much better. Over the year both lose the same; in two weeks one wins.
+
+    Returns:
+        That of this gate, which counts days, and that of the same gate if it took rows for independent.
+    """
+    random = np.random.default_rng([seed, DAYS])
+    counts = [0, 0]
+    day = np.repeat(np.arange(DAYS), ROWS_A_DAY)
+    for _ in range(retrains):
+        weather = WEATHER * random.standard_normal(DAYS)[day]
+        positive = random.random(len(day)) < 1 / (1 + np.exp(-weather))
+        shared = np.sqrt(CORRELATION) * random.standard_normal(len(day)) + positive - 0.5
+        scores = [
+            1 / (1 + np.exp(-(bias + shared + np.sqrt(1 - CORRELATION) * random.standard_normal(len(day)))))
+            for bias in (-BIAS, BIAS)
+        ]
+        # Each other retrain the roles are changed: what is left of a difference between the two cannot favour one of them.
+        champion, challenger = scores if random.random() < 0.5 else scores[::-1]
+        region = random.choice(len(SLICES), len(day), p=[share for _, share in SLICES])
+        columns = {"region": (region, [name for name, _ in SLICES])}
+        for counted, groups in enumerate((day, None)):
+            found = side_by_side("classification", positive, champion, challenger, columns, 0.5, groups)
+            counts[counted] += judge(_described(found), RULES, SCHEDULED).outcome == "PROMOTE"
+    return counts[0] / retrains, counts[1] / retrains
+
+
+def _described(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation with what the evaluate job adds to the comparison."""
     for name in ("champion", "challenger"):
         evaluation[name] |= {"manifest_sha256": name, "trained_to": "2013-03-16", "megabytes": 1.0, "seconds_per_million": 5.0}
     return evaluation | {"first": "2013-03-17", "last": "2013-03-30"}
@@ -238,6 +277,13 @@ def run(plan: Plan, seed: int = 1) -> dict[str, Any]:
                 figures[f"power_{_short(rows)}_plus_{round(difference * 1000):03d}"] = cell[OURS[0]]
         figures[f"harmful_{_short(rows)}"] = cells[0.0][OURS[0]]
         sys.stdout.flush()
+    by_day, by_row = promotions_of_days(plan.days, seed)
+    print(f"\nP(promote), %, no true difference, rows of a day depend on each other, {plan.days:,} retrains")
+    print(
+        f"{'this gate, which counts days':<40}{100 * by_day:>8.1f}\n{'if it took rows for independent':<40}{100 * by_row:>8.1f}"
+    )
+    harmful["days"] = figures["harmful_days"] = by_day
+    figures["harmful_days_as_rows"] = by_row
     figures["harmful_max"] = max(harmful.values())
 
     for rows, count in plan.years.items():

@@ -121,10 +121,8 @@ def test_the_document_has_the_keys_that_its_readers_know(spec: job.EvaluateSpec)
     found = evaluated(spec)
     whole = "task rows positives first last partitions challenger champion comparisons slices churn scores data_changes"
     model = "manifest_sha256 trained_from trained_to training_rows metrics calibration calibration_error roc pr megabytes"
-    of_slice = (
-        "column value rows positives challenger_loss champion_loss improvement standard_error groups"
+    of_slice = "column value rows positives challenger_loss champion_loss improvement standard_error groups"
     of_slice += " challenger_auc champion_auc"
-    )
     assert set(found) == set(whole.split())
     assert set(found["challenger"]) == set(found["champion"]) == {*model.split(), "seconds_per_million"}
     assert set(found["comparisons"][0]) == {"metric", "champion", "challenger", "improvement", "standard_error", "groups"}
