@@ -1,6 +1,6 @@
 """The product at work on this machine.
 
-python -m demo run     one week of flights, from landing to published predictions, by a real Airflow (make demo)
+python -m demo run     a model is trained, approved, used, replaced and defended, by a real Airflow (make demo)
 python -m demo up      the same Airflow to look around in, until Ctrl-C (make up)
 """
 
@@ -10,22 +10,16 @@ import argparse
 import os
 import sys
 import time
-from datetime import date, timedelta
 from pathlib import Path
 
-from demo import simulator
+from demo import story
 from demo.airflow_api import RequestRefused
 from demo.postgres import PostgresFailed
-from demo.progress import RunFailed, Screen, follow_runs, follow_tasks, wait_for_dags
-from demo.results import results, table
+from demo.progress import RunFailed, Screen
+from demo.results import top_key, trainings
 from demo.stack import REPOSITORY, StackFailed, running_airflow, wipe
 
 LOCAL = REPOSITORY / ".local"
-MODEL = "flight_delays"
-LANDED_FROM = date(2013, 1, 1)
-TRAINED_AS_OF = date(2013, 4, 1)
-PREDICTED = [TRAINED_AS_OF + timedelta(days=day) for day in range(7)]
-AT_ONCE = 2
 
 
 def up() -> None:
@@ -51,45 +45,35 @@ def up() -> None:
 
 
 def run() -> None:
-    """From landed flights to published predictions and how good they were. Starts from nothing, leaves its lake to look at."""
+    """From landed flights to trained models, published predictions and how good they were. Leaves its lake to look at."""
     screen = Screen()
     root = LOCAL / "demo"
     wipe(root)
     lake = root / "lake"
-    landed = simulator.land(lake, LANDED_FROM, PREDICTED[-1])
-    known = simulator.land_outcomes(lake, LANDED_FROM, TRAINED_AS_OF - timedelta(days=1))
-    screen.say("Landed rows: " + ", ".join(f"{name} {count:,}" for name, count in (landed | known).items()))
-
+    story.land_spring(lake, screen)
     with running_airflow(root, port=_port(), extra=_only_the_demos_own(lake), say=screen.say) as airflow:
-        train, predict = f"train_{MODEL}", f"predict_{MODEL}"
-        wait_for_dags(airflow, screen, [train, predict], seconds=120)
-        screen.say(f"Look at it: {airflow.api.address}  user {airflow.user}  password {airflow.password}")
-
-        run_id = f"demo__{TRAINED_AS_OF}"
-        airflow.api.unpause(train)
-        airflow.api.trigger(train, run_id, {"as_of": TRAINED_AS_OF.isoformat()})
-        follow_tasks(airflow, screen, train, run_id, seconds=600)
-
-        airflow.api.unpause(predict)
-        airflow.run(
-            *("backfill", "create", "--dag-id", predict, "--max-active-runs", str(AT_ONCE)),
-            *("--from-date", str(PREDICTED[0]), "--to-date", str(PREDICTED[-1])),
-        )
-        backfill = {r["dag_run_id"]: r["partition_key"] for r in airflow.api.runs(predict) if r["run_type"] == "backfill"}
-        if sorted(backfill.values()) != [str(day) for day in PREDICTED]:
-            raise RunFailed(f"the backfill has runs for {sorted(backfill.values())}, not for {PREDICTED[0]} to {PREDICTED[-1]}")
-        follow_runs(airflow, screen, predict, backfill, seconds=900)
-
-    simulator.land_outcomes(lake, PREDICTED[0], PREDICTED[-1])
-    screen.say("A day later it is known how the flights went")
-    rows = results(lake, MODEL)
-    print(f"\n{table(rows)}\n")
-    if [row[0] for row in rows] != [str(day) for day in PREDICTED]:
-        raise RunFailed("not every partition is published")
-    predictions = _shown(lake / "predictions" / MODEL)
-    look = f"import duckdb; print(duckdb.sql(\\\"FROM '{predictions}/*/*.parquet' ORDER BY score DESC LIMIT 10\\\"))"
-    print(f'Predictions: {predictions}, one file per partition. To look at them:\n\n  {_shown(sys.executable)} -c "{look}"\n')
+        story.tell(airflow, screen)
+    print(f"\n{story.tables(lake)}\n")
+    print(_where_to_look(lake))
     screen.say("Done; everything is stopped")
+
+
+def _where_to_look(lake: Path) -> str:
+    predictions = _shown(lake / "predictions" / story.MODEL)
+    look = f"import duckdb; print(duckdb.sql(\\\"FROM '{predictions}/*/*.parquet' ORDER BY score DESC LIMIT 10\\\"))"
+    cli = f"AILERON_LAKE={_shown(lake)} {_shown(sys.executable)} -m include.cli"
+    pages = "\n".join(f"  {row[0]}  {_shown(str(row[-1]))}" for row in trainings(lake, story.MODEL))
+    return f"""\
+Reports of the gate, pages for a browser:
+
+{pages}
+
+Predictions, one file per partition, and the champion behind them:
+
+  {_shown(sys.executable)} -c "{look}"
+  {cli} champion {story.MODEL}
+  {cli} explain {story.MODEL} {top_key(lake, story.MODEL)}
+"""
 
 
 def clean() -> None:

@@ -76,6 +76,18 @@ class AirflowApi:
         content = self.get(f"{path}?map_index={map_index}&full_content=true")["content"]
         return "\n".join(_log_line(line) for line in content)
 
+    def questions(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """What tasks of a run ask of people and nobody has answered yet, each with `subject`, `body`, `options`, ..."""
+        path = f"/dags/{_quoted(dag_id)}/dagRuns/{_quoted(run_id)}/hitlDetails?response_received=false"
+        questions: list[dict[str, Any]] = self.get(path)["hitl_details"]
+        return questions
+
+    def answer(self, question: dict[str, Any], option: str, fields: dict[str, Any]) -> None:
+        """Answers one of `questions`, as the form of the UI does; `fields` are those of the form."""
+        task = question["task_instance"]
+        of = f"/dags/{_quoted(task['dag_id'])}/dagRuns/{_quoted(task['dag_run_id'])}/taskInstances/{_quoted(task['task_id'])}"
+        self.call("PATCH", f"{of}/{task['map_index']}/hitlDetails", {"chosen_options": [option], "params_input": fields})
+
     def get(self, path: str) -> dict[str, Any]:
         return self.call("GET", path, None)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from demo.airflow_api import RequestRefused
@@ -12,8 +12,11 @@ from demo.stack import Airflow
 
 FINISHED = {"success", "failed", "skipped", "upstream_failed", "removed"}
 BAD = {"failed", "upstream_failed"}
+BUSY = {"running", "queued", "deferred", "awaiting_input"}
 POLL = 0.5
 LOG_LINES = 40
+
+Watch = Callable[[], str | None]  # looks once: what is going on, or None when it has ended
 
 
 class RunFailed(RuntimeError):
@@ -33,6 +36,10 @@ class Screen:
 
     def say(self, text: str) -> None:
         print(f"{self._erase()}{self.seconds:6.1f} s  {text}", flush=True)
+
+    def more(self, text: str) -> None:
+        """A line that belongs to the one before."""
+        print(f"{self._erase()}{'':12}{text}", flush=True)
 
     def now(self, text: str) -> None:
         """What is going on at the moment; the next line takes its place."""
@@ -57,53 +64,75 @@ def wait_for_dags(airflow: Airflow, screen: Screen, dag_ids: list[str], seconds:
             raise RunFailed("DAGs cannot be imported:\n" + "\n".join(errors))
         return all(airflow.api.has_dag(dag_id) for dag_id in dag_ids)
 
-    _poll(airflow, parsed, seconds, f"{', '.join(dag_ids)}: not parsed; see {airflow.logs / 'dag-processor.log'}")
+    _poll(airflow, parsed, seconds, lambda: f"{', '.join(dag_ids)}: not parsed; see {airflow.logs / 'dag-processor.log'}")
 
 
-def follow_tasks(airflow: Airflow, screen: Screen, dag_id: str, run_id: str, seconds: float) -> None:
-    """One line for each task of a run that has ended.
+def follow(airflow: Airflow, screen: Screen, watches: Iterable[Watch], seconds: float) -> None:
+    """Until all of them have ended; meanwhile, what each says is going on.
 
     Raises:
-        RunFailed: if the run does not succeed, or not in time.
+        RunFailed: if a run does not succeed, or not in time.
+    """
+    watched = list(watches)
+    last: list[str] = []
+
+    def ended() -> bool:
+        found = [(watch, watch()) for watch in watched]
+        watched[:] = [watch for watch, now in found if now is not None]
+        last[:] = [now for _, now in found if now]
+        screen.now(" | ".join(last))
+        return not watched
+
+    _poll(airflow, ended, seconds, lambda: f"not all has ended ({' | '.join(last)})")
+
+
+def follow_tasks(
+    airflow: Airflow, screen: Screen, dag_id: str, run_id: str, seconds: float, answer: Callable[[], None] | None = None
+) -> None:
+    """`follow` for the tasks of one run."""
+    follow(airflow, screen, [tasks_of(airflow, screen, dag_id, run_id, answer=answer)], seconds)
+
+
+def tasks_of(
+    airflow: Airflow, screen: Screen, dag_id: str, run_id: str, name: str = "", answer: Callable[[], None] | None = None
+) -> Watch:
+    """One line for each task of a run that has ended.
+
+    Args:
+        name: what to call the run, where several are shown.
+        answer: called whenever a task of it waits for a person.
     """
     shown: set[tuple[str, int, int]] = set()
 
-    def ended() -> bool:
+    def watch() -> str | None:
         run = airflow.api.run(dag_id, run_id)  # before its tasks: once it has ended, nothing of them changes any more
         tasks = airflow.api.tasks(dag_id, run_id)
         for task in sorted(tasks, key=lambda task: task["end_date"] or ""):
             identity = (task["task_id"], task["map_index"], task["try_number"])
             if task["state"] in FINISHED | {"up_for_retry"} and identity not in shown:
                 shown.add(identity)
-                screen.say(f"{dag_id:<22} {task['task_id']:<24} {task['state']:<14} {_duration(task)}")
-        screen.now(
-            ", ".join(
-                f"{task['task_id']} {task['state']}" for task in tasks if task["state"] in ("running", "queued", "deferred")
-            )
-        )
-        return _check_end(airflow, dag_id, run)
+                screen.say(f"{dag_id} {name:<11} {task['task_id']:<24} {task['state']:<14} {_duration(task)}")
+        if answer and any(task["state"] == "awaiting_input" for task in tasks):
+            answer()
+        busy = [f"{task['task_id']} {task['state']}" for task in tasks if task["state"] in BUSY]
+        return None if _check_end(airflow, dag_id, run) else f"{name} {', '.join(busy) or run['state']}".strip()
 
-    _poll(airflow, ended, seconds, f"{dag_id} {run_id} has not ended")
+    return watch
 
 
-def follow_runs(airflow: Airflow, screen: Screen, dag_id: str, runs: Mapping[str, str], seconds: float) -> None:
-    """One line for each run that has ended. `runs`: what to call each run id.
-
-    Raises:
-        RunFailed: as soon as one does not succeed, or if they do not all end in time.
-    """
+def runs_of(airflow: Airflow, screen: Screen, dag_id: str, runs: Mapping[str, str]) -> Watch:
+    """One line for each run that has ended; fails as soon as one does. `runs`: what to call each run id."""
     open_runs = dict(runs)
 
-    def ended() -> bool:
+    def watch() -> str | None:
         states = {run["dag_run_id"]: run for run in airflow.api.runs(dag_id)}
         for run_id, name in list(open_runs.items()):
             if _check_end(airflow, dag_id, states[run_id]):
                 del open_runs[run_id]
-                screen.say(f"{dag_id:<22} {name:<24} {states[run_id]['state']:<14} {_duration(states[run_id])}")
-        screen.now(", ".join(f"{name} {states[run_id]['state']}" for run_id, name in open_runs.items()))
-        return not open_runs
+                screen.say(f"{dag_id} {name:<11} {'':<24} {states[run_id]['state']:<14} {_duration(states[run_id])}".rstrip())
+        return ", ".join(f"{name} {states[run_id]['state']}" for run_id, name in open_runs.items()) or None
 
-    _poll(airflow, ended, seconds, f"{dag_id}: not all runs have ended")
+    return watch
 
 
 def _check_end(airflow: Airflow, dag_id: str, run: dict[str, Any]) -> bool:
@@ -126,12 +155,12 @@ def _why(airflow: Airflow, dag_id: str, run_id: str) -> str:
     return "\n".join(texts) or f"(no task failed; see {airflow.logs / 'scheduler.log'})"
 
 
-def _poll(airflow: Airflow, done: Callable[[], bool], seconds: float, late: str) -> None:
+def _poll(airflow: Airflow, done: Callable[[], bool], seconds: float, late: Callable[[], str]) -> None:
     until = time.monotonic() + seconds
     while not done():
         airflow.check()
         if time.monotonic() > until:
-            raise RunFailed(f"{late} after {seconds:.0f} s")
+            raise RunFailed(f"{late()} after {seconds:.0f} s")
         time.sleep(POLL)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
 # Area under the ROC curve from ranks (Mann-Whitney); rows of equal score share the mean of their ranks.
-QUERY = """
+PARTITIONS = """
     WITH publication AS (
         SELECT CAST(body.partition AS DATE) AS partition_date, body.rows_in, body.rows_scored, body.rows_quarantined,
                body.model_version
@@ -34,21 +37,66 @@ QUERY = """
            format('{:.1f} %', 100 * late_share), format('{:.3f}', auc)
     FROM publication LEFT JOIN quality USING (partition_date) ORDER BY partition_date
 """
-HEADER = ("partition", "rows in", "scored", "quarantined", "model version", "were late", "AUC")
+PARTITIONS_HEADER = ("partition", "rows in", "scored", "quarantined", "model version", "were late", "AUC")
+
+# Every verdict of a gate, and the change of champion that came of it, if any. Both models were judged on the same rows.
+TRAININGS = """
+    WITH verdict AS (SELECT json ->> 'at' AS written, json ->> 'key' AS key, json -> 'body' AS body FROM read_json_objects($verdicts)),
+    promotion AS (SELECT json -> 'body' AS body FROM read_json_objects($promotions))
+    SELECT verdict.body ->> 'as_of', verdict.body ->> 'outcome', verdict.body ->> 'rule',
+           format('{:.3f}', (verdict.body ->> '$.metrics.auc')::DOUBLE),
+           format('{:.3f}', (verdict.body ->> '$.champion_metrics.auc')::DOUBLE),
+           format('{:.3f}', (verdict.body ->> '$.metrics.log_loss')::DOUBLE),
+           format('{:.3f}', (verdict.body ->> '$.champion_metrics.log_loss')::DOUBLE),
+           coalesce(promotion.body ->> 'version', verdict.body ->> 'champion'),
+           promotion.body ->> '$.approval.by', verdict.body ->> 'findings', verdict.body ->> 'page'
+    FROM verdict LEFT JOIN promotion ON promotion.body ->> 'verdict' = verdict.key ORDER BY verdict.written
+"""
+TRAININGS_HEADER = ("as of", "verdict", "rule", "AUC", "champion's", "log loss", "champion's", "champion then", "why")
 
 
-def results(lake: Path, model: str) -> list[tuple[object, ...]]:
-    """One row per published partition, with the columns of HEADER; the last two are None where no outcomes have landed."""
+def partitions(lake: Path, model: str) -> list[tuple[object, ...]]:
+    """One row per published partition, with the columns of its header; the last two are None where no outcomes have landed."""
     places = {
         "ledger": str(lake / "ledger" / "publication" / model / "*.json"),
         "predictions": str(lake / "predictions" / model / "*" / "*.parquet"),
         "outcomes": str(lake / "source" / "flight_outcomes" / "*" / "*.parquet"),
     }
     with duckdb.connect() as connection:
-        return connection.execute(QUERY, places).fetchall()
+        return connection.execute(PARTITIONS, places).fetchall()
 
 
-def table(rows: list[tuple[object, ...]]) -> str:
-    cells = [HEADER, *(tuple("" if cell is None else str(cell) for cell in row) for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(HEADER))]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
+def trainings(lake: Path, model: str) -> list[tuple[object, ...]]:
+    """One row per verdict, the oldest first, with the columns of its header and the path of its report page."""
+    folder = lake / "ledger"
+    places = {"verdicts": str(folder / "verdict" / model / "*.json")}
+    promotions = folder / "promotion" / model
+    # Before the first promotion there is no such folder: the verdicts then stand in, none of which names a verdict.
+    places["promotions"] = str(promotions / "*.json") if promotions.exists() else places["verdicts"]
+    with duckdb.connect() as connection:
+        rows = connection.execute(TRAININGS, places).fetchall()
+    return [(*row[:8], _in_short(row[1], row[2], json.loads(row[9]), row[8]), row[10]) for row in rows]
+
+
+def top_key(lake: Path, model: str) -> str:
+    """The flight that was most expected to be late."""
+    query = "SELECT flight_id FROM read_parquet($predictions) ORDER BY score DESC, flight_id LIMIT 1"
+    with duckdb.connect() as connection:
+        return str(
+            connection.execute(query, {"predictions": str(lake / "predictions" / model / "*" / "*.parquet")}).fetchall()[0][0]
+        )
+
+
+def _in_short(outcome: str, rule: str, findings: list[dict[str, Any]], asked: str | None) -> str:
+    """The end of the sentence that decided most: "shown to be worse". The page has all of them."""
+    decided = [finding for finding in findings if finding["outcome"] == outcome]
+    decided.sort(key=lambda finding: finding["check"] != rule)
+    said = decided[0]["sentence"].rstrip(".").split(": ")[-1].split(", and ")[-1]
+    more = f", and {len(decided) - 1} more findings" if outcome != "PROMOTE" and len(decided) > 1 else ""
+    return said + more + (f"; {asked} agreed" if asked else "")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    cells = [header, *(tuple("" if cell is None else str(cell) for cell in row) for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells)

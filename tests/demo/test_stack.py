@@ -22,7 +22,7 @@ import pytest
 from demo import stack
 from demo.airflow_api import RequestRefused
 from demo.postgres import running_postgres
-from demo.progress import RunFailed, Screen, follow_runs, follow_tasks, wait_for_dags
+from demo.progress import RunFailed, Screen, follow, runs_of, tasks_of, wait_for_dags
 from demo.stack import Airflow, StackFailed, running_airflow, wipe
 from include.config import REPOSITORY
 
@@ -167,7 +167,7 @@ def test_a_backfill_is_run_by_the_scheduler(airflow: Airflow) -> None:
     airflow.run("backfill", "create", "--dag-id", "daily", "--from-date", "2013-04-01", "--to-date", "2013-04-03")
     runs = {run["dag_run_id"]: run["partition_key"] for run in airflow.api.runs("daily") if run["run_type"] == "backfill"}
     assert sorted(runs.values()) == ["2013-04-01", "2013-04-02", "2013-04-03"]
-    follow_runs(airflow, Screen(), "daily", runs, seconds=120)
+    follow(airflow, Screen(), [runs_of(airflow, Screen(), "daily", runs)], seconds=120)
     for run_id, key in runs.items():
         assert f"partition {key}" in airflow.api.log("daily", run_id, "tell", 1)
 
@@ -178,7 +178,7 @@ def test_a_failed_run_is_told_with_the_reason_in_its_log(airflow: Airflow) -> No
     airflow.api.trigger("breaks", "one", {})
     airflow.api.trigger("breaks", "one", {})  # a second time is not an error
     with pytest.raises(RunFailed, match=r"(?s)give_up failed at try 1.*the reason why"):
-        follow_tasks(airflow, Screen(), "breaks", "one", seconds=120)
+        follow(airflow, Screen(), [tasks_of(airflow, Screen(), "breaks", "one")], seconds=120)
     assert len(airflow.api.runs("breaks")) == 1
 
 
