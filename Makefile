@@ -19,7 +19,7 @@ $(INSTALLED): requirements.lock
 	@touch $@
 
 .PHONY: demo up clean
-demo: $(INSTALLED) ## One week of real flights: landed, trained on, predicted, judged. Minutes, on this machine only
+demo: $(INSTALLED) ## Real flights: a model trained, approved, used, replaced, defended. Minutes, on this machine only
 	$(BIN)/python -m demo run
 
 up: $(INSTALLED) ## The same Airflow to look around in, until Ctrl-C
@@ -28,7 +28,7 @@ up: $(INSTALLED) ## The same Airflow to look around in, until Ctrl-C
 clean: $(INSTALLED) ## Removes .local: what `make demo` and `make up` left behind
 	$(BIN)/python -m demo clean
 
-.PHONY: test test-slow bench lint docs
+.PHONY: test test-slow bench bench-loop lint docs
 test: $(INSTALLED) ## All tests but the slow ones; ARGS='-k restore' for some
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(ARGS)
 
@@ -39,6 +39,10 @@ bench: $(INSTALLED) ## What is claimed of speed and safety, measured here
 	$(BIN)/python -m benchmarks.scoring
 	$(BIN)/python -m benchmarks.parsing
 	$(BIN)/python -m benchmarks.publishing
+	$(BIN)/python -m benchmarks.gates --small
+
+bench-loop: $(INSTALLED) ## Does the gate pay? Nine months of weekly trainings under three policies; an hour
+	$(BIN)/python -m benchmarks.closed_loop
 
 lint: $(INSTALLED) ## Style, types, who imports whom, models
 	$(BIN)/ruff check
@@ -50,7 +54,7 @@ lint: $(INSTALLED) ## Style, types, who imports whom, models
 docs: $(INSTALLED) ## docs/dags.md from the DAGs
 	$(BIN)/python -m docs.generate
 
-.PHONY: new-model check-models model-schema restore
+.PHONY: new-model check-models model-schema restore champion explain
 new-model: $(INSTALLED) ## Scaffolds a model: NAME=churn
 	$(BIN)/python -m include.cli new-model "$(NAME)"
 
@@ -62,6 +66,12 @@ model-schema: $(INSTALLED) ## The JSON Schema of model.yaml, for editors
 
 restore: $(INSTALLED) ## Puts back what readers saw before: MODEL=flight_delays PARTITION=2013-04-01
 	$(BIN)/python -m include.cli restore "$(MODEL)" "$(PARTITION)"
+
+champion: $(INSTALLED) ## Who is champion, since when, and why: MODEL=flight_delays
+	$(BIN)/python -m include.cli champion "$(MODEL)"
+
+explain: $(INSTALLED) ## From a prediction back to the commit: MODEL=flight_delays KEY=<key of the row>
+	$(BIN)/python -m include.cli explain "$(MODEL)" "$(KEY)"
 
 AIRFLOW_VERSION := $(shell sed -n 's/^apache-airflow==\([0-9.]*\).*/\1/p' requirements.txt)
 CONSTRAINTS ?= https://raw.githubusercontent.com/apache/airflow/constraints-$(AIRFLOW_VERSION)/constraints-3.12.txt

@@ -34,7 +34,10 @@ def churn(tmp_path: Path, lake: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         amount, segment = f"hash(i + 1000 * {number}) % 100 / 1.0", "['a', 'b'][1 + i % 2]"
         rows = f"SELECT '{day}-' || i AS entity_id, {amount} AS amount, {segment} AS segment FROM range({ROWS}) AS numbers(i)"
         land(lake, "churn_entities", day, rows)
-        land(lake, "churn_outcomes", day, f"SELECT entity_id, amount + (segment = 'a')::INT * 10 > 60 AS happened FROM ({rows})")
+        # Not by the amount alone: a feature that tells the label by itself is taken for a leak.
+        chance = "hash(entity_id || 'x') % 100 / 1.0"
+        happened = f"amount + (segment = 'a')::INT * 10 + {chance} > 110 AS happened"
+        land(lake, "churn_outcomes", day, f"SELECT entity_id, {happened} FROM ({rows})")
     return "churn"
 
 
