@@ -18,11 +18,14 @@ $(INSTALLED): requirements.lock
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
 	@touch $@
 
-.PHONY: demo up clean
+.PHONY: demo look up clean
 demo: $(INSTALLED) ## Real flights: a model trained, approved, used, replaced, defended. Minutes, on this machine only
 	$(BIN)/python -m demo run
 
-up: $(INSTALLED) ## The same Airflow to look around in, until Ctrl-C
+look: $(INSTALLED) ## The demo's Airflow again, with its runs and reports, until Ctrl-C
+	$(BIN)/python -m demo look
+
+up: $(INSTALLED) ## An Airflow to work with, until Ctrl-C
 	$(BIN)/python -m demo up
 
 clean: $(INSTALLED) ## Removes .local: what `make demo` and `make up` left behind

@@ -1,7 +1,8 @@
 """The product at work on this machine.
 
 python -m demo run     a model is trained, approved, used, replaced and defended, by a real Airflow (make demo)
-python -m demo up      the same Airflow to look around in, until Ctrl-C (make up)
+python -m demo look    its Airflow again, with all that it did, until Ctrl-C (make look)
+python -m demo up      an Airflow to work with, until Ctrl-C (make up)
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 from demo import story
 from demo.airflow_api import RequestRefused
 from demo.postgres import PostgresFailed
 from demo.progress import RunFailed, Screen
 from demo.results import top_key, trainings
-from demo.stack import REPOSITORY, StackFailed, running_airflow, wipe
+from demo.stack import REPOSITORY, Airflow, StackFailed, running_airflow, wipe
 
 LOCAL = REPOSITORY / ".local"
 
@@ -26,12 +28,7 @@ def up() -> None:
     """Airflow until Ctrl-C; its state stays in .local and is there again at the next start."""
     with running_airflow(LOCAL, port=_port()) as airflow:
         print(
-            f"""
-  Airflow      {airflow.api.address}   user {airflow.user}   password {airflow.password}
-  lake         {airflow.lake}
-  mails        {airflow.mail}
-  logs         {airflow.logs}
-
+            f"""{_where(airflow)}
   Land flights                  {_shown(sys.executable)} -m demo.simulator land 2013-01-01 2013-04-07 --lake {airflow.lake}
                                 {_shown(sys.executable)} -m demo.simulator outcomes 2013-01-01 2013-03-31 --lake {airflow.lake}
   Use the airflow command       . {_shown(airflow.root / "airflow.env")}
@@ -39,9 +36,33 @@ def up() -> None:
   Ctrl-C stops it.""",
             flush=True,
         )
-        while True:
-            time.sleep(2)
-            airflow.check()
+        _wait(airflow)
+
+
+def look() -> None:
+    """The Airflow of the last demo, until Ctrl-C: its runs, its lake and its reports."""
+    root = LOCAL / "demo"
+    lake = root / "lake"
+    if not lake.is_dir():
+        raise StackFailed(f"{_shown(lake)} is not there: run make demo first")
+    with running_airflow(root, port=_port(), extra=_only_the_demos_own(lake)) as airflow:
+        print(f"{_where(airflow)}\n  Ctrl-C stops it.", flush=True)
+        _wait(airflow)
+
+
+def _where(airflow: Airflow) -> str:
+    return f"""
+  Airflow      {airflow.api.address}   user {airflow.user}   password {airflow.password}
+  lake         {airflow.lake}
+  mails        {airflow.mail}
+  logs         {airflow.logs}
+"""
+
+
+def _wait(airflow: Airflow) -> NoReturn:
+    while True:
+        time.sleep(2)
+        airflow.check()
 
 
 def run() -> None:
@@ -67,6 +88,8 @@ def _where_to_look(lake: Path) -> str:
 Reports of the gate, pages for a browser:
 
 {pages}
+
+The same Airflow again, with all these runs: make look
 
 Predictions, one file per partition, and the champion behind them:
 
@@ -102,10 +125,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["run", "up", "clean"])
+    parser.add_argument("what", choices=["run", "look", "up", "clean"])
     asked = parser.parse_args()
     try:
-        {"run": run, "up": up, "clean": clean}[asked.what]()
+        {"run": run, "look": look, "up": up, "clean": clean}[asked.what]()
     except (RunFailed, StackFailed, PostgresFailed, RequestRefused) as error:
         sys.exit(f"\nFAILED: {error}")
     except KeyboardInterrupt:

@@ -41,7 +41,9 @@ PARTITIONS_HEADER = ("partition", "rows in", "scored", "quarantined", "model ver
 
 # Every verdict of a gate, and the change of champion that came of it, if any. Both models were judged on the same rows.
 TRAININGS = """
-    WITH verdict AS (SELECT json ->> 'at' AS written, json ->> 'key' AS key, json -> 'body' AS body FROM read_json_objects($verdicts)),
+    WITH verdict AS (
+        SELECT json ->> 'at' AS written, json ->> 'key' AS key, json -> 'body' AS body FROM read_json_objects($verdicts)
+    ),
     promotion AS (SELECT json -> 'body' AS body FROM read_json_objects($promotions))
     SELECT verdict.body ->> 'as_of', verdict.body ->> 'outcome', verdict.body ->> 'rule',
            format('{:.3f}', (verdict.body ->> '$.metrics.auc')::DOUBLE),
