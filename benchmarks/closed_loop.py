@@ -40,7 +40,7 @@ from include.config import ModelConfig, load_model
 from include.core import gates
 from include.core.artifacts import predict
 from include.core.comparison import side_by_side
-from include.core.evaluation import evaluate
+from include.core.evaluation import evaluate, standard_error
 from include.core.features import categories, encode
 from include.core.training import Trained, train
 from include.core.tuning import Space, tune
@@ -265,8 +265,19 @@ def show(outcomes: Sequence[Outcome]) -> None:
         print(f"{outcome.policy:16}" + "".join(f"{mean:8.4f}" for mean in means) + f"{outcome.log_loss:8.4f}")
     for outcome in outcomes:
         print(f"{outcome.policy}: {len(outcome.releases)} releases, {outcome.harmful} harmful; verdicts {outcome.verdicts}")
+        if outcome.policy != "ours" and outcomes[-1].policy == "ours":
+            difference, error = apart(outcomes[-1], outcome)
+            print(f"  mean daily AUC of ours minus {outcome.policy}: {difference:+.4f}, standard error {error:.4f}")
         for release in outcome.releases if outcome.policy == "ours" else ():
             print(f"  {release.as_of} {release.why}: log loss of the next four weeks {release.harm:+.4f}")
+
+
+def apart(one: Outcome, other: Outcome) -> tuple[float, float]:
+    """The mean daily difference in AUC, and its standard error: days of a week depend on each other, weeks hardly do."""
+    days = sorted(one.daily)
+    differences = np.array([one.daily[day][0] - other.daily[day][0] for day in days])
+    weeks = np.unique([(day - FIRST_AS_OF).days // 7 for day in days], return_inverse=True)[1]
+    return float(differences.mean()), standard_error(differences, weeks) or 0.0
 
 
 def figures(outcomes: Sequence[Outcome]) -> dict[str, Any]:

@@ -226,15 +226,20 @@ def _effect(kind: str, task: str, dag: Any, partition: str) -> str:
         ),
         "train": (
             "No model was promoted. The champion is unchanged.",
-            "It is not certain whether the champion was changed: the registry says which version it is.",
+            "It is not certain whether the champion was changed: `python -m include.cli champion` says who it is.",
             "What was decided about the champion had been carried out before this failed.",
+        ),
+        "rollback": (
+            "The champion is unchanged.",
+            "It is not certain whether the champion was changed: `python -m include.cli champion` says who it is.",
+            "The champion had been changed before this failed. Not all that was to be predicted again may have been started.",
         ),
         "monitor": (f"Published predictions are not touched. For {partition or 'this run'} drift was not judged.",) * 3,
         "arrivals": ("Data that has landed may stay unpublished until a run of this DAG succeeds.",) * 3,
     }.get(kind, ("Not known here; the runbook says what depends on this DAG.",) * 3)
     if before == after:
         return before
-    turn = {"predict": "publish", "train": "promote"}[kind]
+    turn = {"predict": "publish", "train": "promote", "rollback": "roll_back"}[kind]
     if task.rsplit(".", 1)[-1] == turn:
         return at
     try:

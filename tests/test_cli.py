@@ -41,7 +41,7 @@ def test_a_new_model_is_usable_as_it_is(folders: Path, capsys: pytest.CaptureFix
     told = capsys.readouterr().out
     written = sorted(path for path in folders.rglob("*") if path.is_file())
     assert [str(path.relative_to(folders)) for path in written] == [
-        *(f"expectations/churn/{stage}.json" for stage in ("features", "predictions", "source")),
+        *(f"expectations/churn/{stage}.json" for stage in ("features", "predictions", "source", "training")),
         *(f"models/churn/{name}" for name in ("features.sql", "labels.sql", "model.yaml")),
     ]
     assert all(str(path) in told for path in written)

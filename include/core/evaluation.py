@@ -19,6 +19,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from include.core.chance import standard_errors_to
+
 Task = Literal["classification", "regression"]
 Metrics = dict[str, float | None]
 Floats = npt.NDArray[np.float64]
@@ -177,16 +179,6 @@ def standard_error(values: Floats, groups: Groups = None) -> float | None:
         if groups is not None:
             return _error_of_sums((values - values.mean()) / len(values), groups) if len(values) else None
         return float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None
-
-
-def standard_errors_to(tail: float, groups: int | None) -> float:
-    """How many standard errors leave so much probability beyond: of the normal distribution, or of Student's with one
-    degree of freedom less than there are groups. Infinitely many with a single group, which tells nothing."""
-    if groups is None:
-        return -NormalDist().inv_cdf(tail)
-    from scipy.special import stdtrit  # here, as it is slow to import for whoever only reads the rules
-
-    return -float(stdtrit(groups - 1, tail)) if groups > 1 else math.inf
 
 
 def group_count(groups: Groups) -> int | None:

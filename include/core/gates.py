@@ -14,16 +14,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from statistics import NormalDist
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from include.core.evaluation import Task, standard_errors_to
+from include.core.chance import standard_errors_to
+
+if TYPE_CHECKING:
+    from include.core.evaluation import Task
 
 Outcome = Literal["PROMOTE", "HOLD", "REJECT"]
 Rule = Literal["first model", "superiority", "non-inferiority"]
 
 # What is tested, and in which metric a difference of no consequence is told (`Rules.margin`).
-LOSS: dict[Task, str] = {"classification": "log_loss", "regression": "rmse"}
-QUALITY: dict[Task, str] = {"classification": "auc", "regression": "rmse"}
+LOSS: dict[str, str] = {"classification": "log_loss", "regression": "rmse"}
+QUALITY: dict[str, str] = {"classification": "auc", "regression": "rmse"}
 SHOWN = {"auc": "AUC", "log_loss": "log loss", "rmse": "RMSE", "average_precision": "average precision", "r2": "R²"}
 # The first gate of a holdout spends this share of alpha, each further one this share of what is then left.
 SPENT_PER_USE = 0.8

@@ -29,6 +29,7 @@ import include.core.comparison
 import include.core.evaluation
 import include.core.gates
 import include.jobs.evaluate
+from include.core.chance import standard_errors_to
 from include.core.errors import Refused
 from include.core.files import sha256_of
 from tests.core.examples import flights, saved
@@ -220,7 +221,7 @@ def days_are_what_counts(product: Product) -> None:
         for item in found:
             metrics.setdefault(item["metric"], []).append(item["improvement"] / item["standard_error"])
         loss = found[0]
-        wanted = product.evaluation.standard_errors_to(0.05, loss["groups"])
+        wanted = standard_errors_to(0.05, loss["groups"])
         promoted += loss["improvement"] > wanted * loss["standard_error"]
     assert 0.7 < np.std(metrics["log_loss"]) < 1.5, np.std(metrics["log_loss"])
     assert promoted <= 9
