@@ -29,7 +29,8 @@ from include.config import REPOSITORY
 DAGS = """
 import pathlib, subprocess, sys, time
 import pendulum
-from airflow.sdk import CronPartitionTimetable, dag, task
+from airflow.providers.standard.operators.hitl import HITLOperator
+from airflow.sdk import CronPartitionTimetable, Param, dag, task
 import include.config
 
 DAILY = CronPartitionTimetable("0 0 * * *", timezone="UTC", run_offset=-1, key_format="%Y-%m-%d")
@@ -50,6 +51,11 @@ def breaks():
         raise RuntimeError("the reason why")
     give_up()
 breaks()
+
+@dag("asks", schedule=None)
+def asks():
+    HITLOperator(task_id="ask", subject="May it?", options=["Yes", "No"], params={"why": Param("", type="string")})
+asks()
 
 @dag("endless", schedule=None)
 def endless():
@@ -116,7 +122,7 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def airflow(dags: Path) -> Iterator[Airflow]:
     with new_folder() as folder, running_airflow(folder, dags=dags) as running:
-        wait_for_dags(running, Screen(), ["daily", "breaks", "endless"], seconds=120)
+        wait_for_dags(running, Screen(), ["daily", "breaks", "asks", "endless"], seconds=120)
         yield running
 
 
@@ -180,6 +186,28 @@ def test_a_failed_run_is_told_with_the_reason_in_its_log(airflow: Airflow) -> No
     with pytest.raises(RunFailed, match=r"(?s)give_up failed at try 1.*the reason why"):
         follow(airflow, Screen(), [tasks_of(airflow, Screen(), "breaks", "one")], seconds=120)
     assert len(airflow.api.runs("breaks")) == 1
+
+
+@pytest.mark.slow
+def test_a_question_is_answered_as_in_the_form(airflow: Airflow) -> None:
+    airflow.api.unpause("asks")
+    for run_id in ("one", "two"):
+        airflow.api.trigger("asks", run_id, {})
+    asked = []
+
+    def answer() -> None:
+        for question in airflow.api.questions("asks", "one"):
+            asked.append(question["subject"])
+            airflow.api.answer(question, "Yes", {"why": "it may"})
+
+    follow(airflow, Screen(), [tasks_of(airflow, Screen(), "asks", "one", answer=answer)], seconds=120)
+    assert asked == ["May it?"]
+    path = "/dags/asks/dagRuns/one/taskInstances/ask/xcomEntries/return_value?deserialize=true"
+    told = airflow.api.get(path)["value"]
+    assert told["chosen_options"] == ["Yes"] and told["params_input"] == {"why": "it may"}, told
+    assert airflow.api.questions("asks", "one") == []
+    with pytest.raises(RunFailed, match=r"not all has ended \(two ask awaiting_input\) after 3 s"):
+        follow(airflow, Screen(), [tasks_of(airflow, Screen(), "asks", "two", name="two")], seconds=3)
 
 
 @pytest.mark.slow
