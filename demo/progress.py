@@ -13,7 +13,7 @@ from demo.stack import Airflow
 FINISHED = {"success", "failed", "skipped", "upstream_failed", "removed"}
 BAD = {"failed", "upstream_failed"}
 BUSY = {"running", "queued", "deferred", "awaiting_input"}
-POLL = 0.5
+POLL = 1.0  # seconds
 LOG_LINES = 40
 
 Watch = Callable[[], str | None]  # looks once: what is going on, or None when it has ended
@@ -106,6 +106,8 @@ def tasks_of(
 
     def watch() -> str | None:
         run = airflow.api.run(dag_id, run_id)  # before its tasks: once it has ended, nothing of them changes any more
+        if run["state"] == "queued":
+            return f"{name} queued".strip()
         tasks = airflow.api.tasks(dag_id, run_id)
         for task in sorted(tasks, key=lambda task: task["end_date"] or ""):
             identity = (task["task_id"], task["map_index"], task["try_number"])

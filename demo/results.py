@@ -70,11 +70,11 @@ def partitions(lake: Path, model: str) -> list[tuple[object, ...]]:
 
 def trainings(lake: Path, model: str) -> list[tuple[object, ...]]:
     """One row per verdict, the oldest first, with the columns of its header and the path of its report page."""
-    folder = lake / "ledger"
-    places = {"verdicts": str(folder / "verdict" / model / "*.json")}
-    promotions = folder / "promotion" / model
+    verdicts, promotions = (lake / "ledger" / kind / model for kind in ("verdict", "promotion"))
+    if not verdicts.exists():
+        return []
     # Before the first promotion there is no such folder: the verdicts then stand in, none of which names a verdict.
-    places["promotions"] = str(promotions / "*.json") if promotions.exists() else places["verdicts"]
+    places = {"verdicts": f"{verdicts}/*.json", "promotions": f"{promotions if promotions.exists() else verdicts}/*.json"}
     with duckdb.connect() as connection:
         rows = connection.execute(TRAININGS, places).fetchall()
     return [(*row[:8], _in_short(row[1], row[2], json.loads(row[9]), row[8]), row[10]) for row in rows]

@@ -111,13 +111,20 @@ def _approver(airflow: Airflow, screen: Screen, run_id: str) -> Callable[[], Non
     def answer() -> None:
         for question in airflow.api.questions(TRAIN, run_id):
             screen.say(f"A person is asked: {question['subject']}")
-            for line in question["body"].splitlines():
-                if text := line.replace("**", "").replace("|", "  ").strip(" -"):
-                    screen.more(text)
+            for text in filter(None, map(_plain, question["body"].splitlines())):
+                screen.more(text)
             airflow.api.answer(question, "Approve", {"why": WHY})
             screen.say(f'The demo answers for her: Approve, "{WHY}"')
 
     return answer
+
+
+def _plain(markdown: str) -> str:
+    """A line of Markdown as it is read on a terminal; empty where it only draws."""
+    if not markdown.startswith("|"):
+        return markdown.replace("**", "")
+    name, *values = (cell.strip(" -") for cell in markdown.strip("|").split("|"))
+    return f"{name:<22}{''.join(f'{value:>16}' for value in values)}" if name else ""
 
 
 def _say_verdict(airflow: Airflow, screen: Screen, day: date) -> None:

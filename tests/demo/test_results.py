@@ -67,6 +67,10 @@ def test_a_training_is_shown_with_its_verdict_and_who_was_champion_then(lake: Pa
     assert len(shown) == 5 and len({len(line) for line in shown}) == 1
 
 
+def test_no_training_is_no_row(lake: Path) -> None:
+    assert trainings(lake, MODEL) == []
+
+
 @pytest.mark.parametrize("outcome", ["HOLD", "REJECT"])
 def test_a_first_model_that_is_not_promoted_leaves_nobody(lake: Path, outcome: str) -> None:
     low = {"check": "floor auc", "outcome": outcome, "sentence": "AUC 0.55 is below its floor 0.6, beyond chance."}
