@@ -30,7 +30,13 @@ SAY_WHY_NO_CHAMPION = [
 # Of a wrong call between two modules, which no model.yaml and no data can bring about; or put in front of a message.
 SAID_TO_DEVELOPERS = [
     *("parameters: ", "task is {spec.task", "not a DATE", "is no alias", "is no SHA-256", "versions are numbers such as 3"),
-    *("cannot be the name of a model", "the {role}: {error}", "the {what}: {error}"),
+    *(
+        "training.search: {name}",
+        "training.search.trials is",
+        "cannot be the name of a model",
+        "the {role}: {error}",
+        "the {what}: {error}",
+    ),
 ]
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
