@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import date
 from importlib import import_module
 from pathlib import Path
@@ -17,7 +17,7 @@ from airflow.utils.session import create_session
 from sqlalchemy import select
 
 from demo import simulator
-from include import ledger, outbox
+from include import ledger, outbox, retraining
 from include.cli import main as command
 from include.config import load_model, settings
 from include.platforms import lake as local_lake
@@ -25,7 +25,7 @@ from include.platforms import platform_for
 from include.platforms.landing import LandingTrigger
 from tests.dag_runs import run_again, run_dag, states
 from tests.dags.conftest import PUBLISHED
-from tests.dags.lakes import ARRIVALS, MODEL, PREDICT, live_file, reland, rows, source_file
+from tests.dags.lakes import ARRIVALS, MODEL, PREDICT, TRAIN, live_file, reland, rows, source_file
 
 LATE = "2013-02-03"  # published; what lands again after that is late
 MISSING = [f"2013-01-{day}" for day in (28, 29, 30)] + [f"2013-02-{day:02}" for day in range(4, 11)]
@@ -36,7 +36,7 @@ def no_runs(airflow_database: None) -> Iterator[None]:
     """The run ids are made of the state of a lake, and all tests begin with the same."""
     yield
     with create_session() as session:
-        for run in session.scalars(select(DagRun).where(DagRun.dag_id == PREDICT)):
+        for run in session.scalars(select(DagRun).where(DagRun.dag_id.in_([PREDICT, TRAIN]))):
             session.delete(run)
 
 
@@ -45,6 +45,11 @@ def started() -> dict[str, DagRun]:
     with create_session() as session:
         found = session.scalars(select(DagRun).where(DagRun.dag_id == PREDICT, DagRun.run_id.startswith("arrival__")))
         return {run.run_id: run for run in found}
+
+
+def training_runs() -> list[str]:
+    with create_session() as session:
+        return sorted(session.scalars(select(DagRun.run_id).where(DagRun.dag_id == TRAIN)))
 
 
 def look() -> set[str]:
@@ -231,3 +236,46 @@ class events:
         if done:
             self.next = None
         return bool(done)
+
+
+def trainings_asked_for() -> list[dict[str, Any]]:
+    return [dict(request) for request in retraining.open_requests(MODEL)]
+
+
+def test_labels_of_enough_new_days_ask_for_one_training(published: Path, edit_model: Callable[..., Path]) -> None:
+    look()
+    assert trainings_asked_for() == [], "the model does not ask for it"
+    edit_model("  min_rows: 5000", "  min_rows: 5000\n  after_new_label_days: 9")
+    look()
+    assert trainings_asked_for() == [], "labels go to the 8th, eight days beyond those of the last training"
+    edit_model("after_new_label_days: 9", "after_new_label_days: 8")
+    look()
+    look()
+    (request,) = trainings_asked_for()
+    assert request["reason"] == "new_labels" and request["as_of"] == "2013-02-09"
+    assert request["evidence"] == {"labelled_until": "2013-02-08", "last_training_as_of": "2013-02-01"}
+    assert [run for run in training_runs() if run.startswith("retraining__")] == ["retraining__000002"]
+
+
+def test_partitions_in_a_row_that_fail_their_checks_ask_for_a_training(published: Path, edit_model: Callable[..., Path]) -> None:
+    edit_model("  min_rows: 5000", "  min_rows: 5000\n  after_failed_partitions: 2")
+    edit_model("max_score_shift: 0.5", "max_score_shift: 0.000001")
+    assert run_dag(PREDICT, "2013-02-04").state == "failed"
+    look()
+    assert trainings_asked_for() == [], "one is not enough"
+    assert run_dag(PREDICT, "2013-02-05").state == "failed"
+    look()
+    (request,) = trainings_asked_for()
+    assert request["reason"] == "data_quality" and request["evidence"]["partitions"] == ["2013-02-04", "2013-02-05"]
+    assert "scores moved" in request["evidence"]["failed"][0]
+
+
+def test_a_partition_that_fails_in_the_source_is_no_reason_to_learn_from_it(
+    published: Path, edit_model: Callable[..., Path]
+) -> None:
+    edit_model("  min_rows: 5000", "  min_rows: 5000\n  after_failed_partitions: 2")
+    for day in ("2013-02-04", "2013-02-05"):
+        reland(published, day, "SELECT * FROM landed LIMIT 5")
+        assert run_dag(PREDICT, day).state == "failed"
+    look()
+    assert trainings_asked_for() == []

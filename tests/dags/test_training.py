@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.models.dagrun import DagRun
+from airflow.utils.session import create_session
 from airflow.utils.types import DagRunType
+from sqlalchemy import select
 
 from demo import simulator
 from include import champions, cli, ledger, lineage, retraining
@@ -24,6 +27,15 @@ from tests.dags.lakes import ARRIVALS, MODEL, PREDICT, TRAIN, live_file, mails, 
 AS_OF = "2013-02-01"  # of the champion that the lakes have
 LATER = "2013-02-08"
 AFTER_GATE = ("register", "shadow_score", "approve", "promote")
+
+
+@pytest.fixture(autouse=True)
+def no_runs(airflow_database: None) -> Iterator[None]:
+    """The ids of runs that requests start count admissions, and all tests begin with the same."""
+    yield
+    with create_session() as session:
+        for run in session.scalars(select(DagRun).where(DagRun.dag_id == TRAIN, DagRun.run_id.startswith("retraining__"))):
+            session.delete(run)
 
 
 @pytest.fixture(scope="module")
