@@ -118,6 +118,13 @@ class Platform(Protocol):
             ValueError: naming what leaks (`LeakFound`), or what else forbids learning from it.
         """
 
+    def check_artifact(self, model: ModelConfig, version: dict[str, Any]) -> None:
+        """Are a version's files still those that were registered?
+
+        Raises:
+            ValueError: naming the file that is gone or was changed.
+        """
+
     def snapshot_manifest(self, model: ModelConfig, snapshot: str) -> dict[str, Any]:
         """What is known of a snapshot: sql, sql_sha256, sources, rows, sha256, first, last, labels, git_revision.
 

@@ -23,6 +23,7 @@ from include.platforms import local_engine as engine
 from include.platforms.base import Publication, SourceChanged
 from include.platforms.landing import LandingTrigger
 from include.platforms.local_training import (
+    check_artifact,
     evaluate,
     evaluation_folder,
     inspect_training_set,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "await_source",
     "build_features",
+    "check_artifact",
     "dataset",
     "declared_rows",
     "evaluate",

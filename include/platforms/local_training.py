@@ -206,6 +206,16 @@ def shadow_score(model: ModelConfig, run: dict[str, Any], version: dict[str, Any
     return facts | (_compare(model, place) if "champion" in scored else {})
 
 
+def check_artifact(model: ModelConfig, version: dict[str, Any]) -> None:
+    """See `platforms.base.Platform`. Files are read and nothing is loaded, so it needs no process of its own."""
+    from include.core.artifacts import CorruptArtifact, read_manifest  # imports XGBoost, which takes a second
+
+    try:
+        read_manifest(Path(version["artifact"]), version["manifest_sha256"])
+    except CorruptArtifact as error:
+        raise ValueError(f"{model.name}: version {version['version']} cannot be champion: {error}") from None
+
+
 def snapshot_manifest(model: ModelConfig, snapshot: str) -> dict[str, Any]:
     if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9a-f]{16}", snapshot):
         raise LookupError(f"{snapshot!r} is no snapshot: they are named like 2013-04-01-0123456789abcdef")

@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from include import assets, champions, notices, partitions, retraining
 from include.config import ModelConfig
 from include.model_task import model_task
+from include.platforms import platform_for
 from include.registry.base import ModelVersion
 from include.tasks import history
 
@@ -51,6 +52,8 @@ def _promote(
         "run_id": run["run_id"],
     }
     as_of = partitions.parse(run["as_of"])
+    # Since it was tried, days may have passed: a person was asked.
+    platform_for(model).check_artifact(model, version)
     try:
         change = champions.promote(model.name, ModelVersion(**version), as_of, champion["number"], run["workspace"], facts)
     except champions.ChampionChanged as lost:
