@@ -232,13 +232,13 @@ def test_a_broken_model_file_is_told_by_the_ui_and_takes_no_other_model_down(edi
     shutil.copytree(good, broken)
     text = (broken / "model.yaml").read_text()
     (broken / "model.yaml").write_text(
-        text.replace("name: flight_delays", "name: churn").replace("max_depth: 5", "max_deepth: 5")
+        text.replace("name: flight_delays", "name: churn").replace("max_trees: 300", "max_treees: 300")
     )
     bag = DagBag(str(ROOT / "dags"), bundle_path=ROOT / "dags", bundle_name="dags-folder")
-    assert set(bag.dags) == {PREDICT, "train_flight_delays", "arrivals_flight_delays"}
+    assert set(bag.dags) == {f"{kind}_flight_delays" for kind in ("predict", "train", "arrivals", "rollback")}
     ((file, error),) = bag.import_errors.items()
     assert Path(file).name == "model_errors.py"
-    assert "churn/model.yaml: training.max_deepth: Extra inputs are not permitted" in error
+    assert "churn/model.yaml: training.max_treees: Extra inputs are not permitted" in error
     assert "flight_delays/" not in error.replace(str(broken), "")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from airflow.utils.session import create_session
 from airflow.utils.types import DagRunType
 from sqlalchemy import select
 
-from include import ledger
+from include import champions, ledger
 from include.cli import main as command
 from tests.dag_runs import run_dag, states
 
@@ -128,11 +129,14 @@ def test_one_command_puts_the_version_before_back(flights: Path, capsys: pytest.
     assert "was never published" in capsys.readouterr().err
 
 
-def test_the_champion_as_of_the_partition_is_the_one_of_its_day(flights: Path) -> None:
+def test_the_champion_as_of_the_partition_is_the_one_of_its_day(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refused = run_dag(DAG, conf={"partition": "2013-01-20", "model_version": "champion as of the partition"})
     assert refused.state == "failed" and states(refused)["choose_model"] == "failed"
-    newer = run_dag("train_flight_delays", conf={"as_of": "2013-02-08"})
-    assert newer.state == "success", states(newer)
+    first = champions.champion("flight_delays")
+    assert first is not None
+    monkeypatch.setattr(champions, "mirror", lambda model: None)  # the registry has no second version
+    newer = replace(first, version="2")
+    champions.promote("flight_delays", newer, date(2013, 2, 8), 1, "f" * 16, {"reasons": ["better"]})
     run_dag(DAG, conf={"partition": DAY, "model_version": "champion as of the partition"})
     assert {row[3] for row in rows(flights)} == {"1"}
     run_dag(DAG, conf={"partition": DAY})

@@ -120,18 +120,22 @@ def test_killed_in_one_task_after_the_other_a_run_ends_as_if_nothing_had_been(pu
 
 
 def test_a_job_does_not_outlive_the_task_that_started_it(flights: Path, edit_model: Callable[..., Path]) -> None:
-    edit_model("trees: 300", "trees: 5000")
-    before = sorted([*(flights / "models" / MODEL).iterdir(), *(flights / "staging").rglob("train.result.json")])
+    edit_model("trials: 8", "trials: 200")
+
+    def made() -> list[Path]:
+        return sorted([*(flights / "models" / MODEL).iterdir(), *(flights / "staging").rglob("t*.result.json")])
+
+    before = made()
     process = start({"dag_id": TRAIN, "conf": {"as_of": "2013-02-01"}})
     assert process.stdout is not None
     with process:
-        trains = any("training flight_delays on" in line for line in process.stdout)
+        searches = any("trial 1 of 200" in line for line in process.stdout)
         found = jobs(flights)
         process.kill()
-    assert trains and len(found) == 1
+    assert searches and len(found) == 1
     # Soon: after five seconds it would notice anyway, as it cannot tell its progress to anybody.
     assert_no_orphans(flights, seconds=4)
-    assert sorted([*(flights / "models" / MODEL).iterdir(), *(flights / "staging").rglob("train.result.json")]) == before
+    assert made() == before
 
 
 @pytest.fixture
