@@ -4,7 +4,7 @@ python -m include.cli check-models
 python -m include.cli new-model churn
 python -m include.cli restore flight_delays 2013-04-01
 python -m include.cli champion flight_delays --at 2013-04-01T12:00:00+00:00
-python -m include.cli explain flight_delays 20130401-UA-1545-EWR
+python -m include.cli explain flight_delays 2013-04-01-EV-4357-EWR-1600
 python -m include.cli explain flight_delays --snapshot 2013-04-01-0123456789abcdef
 python -m include.cli model-schema
 """

@@ -94,9 +94,7 @@ def rollback_form() -> ParamsDict:
             title="Version",
             description="Which former champion; empty for the one before today's that was not rolled back",
         ),
-        "why": Param(
-            None, type=["null", "string"], maxLength=500, title="Why", description="What is wrong with today's champion"
-        ),
+        "why": Param(type="string", minLength=3, maxLength=500, title="Why", description="What is wrong with today's champion"),
         "predict_again": Param(
             True,
             type="boolean",

@@ -101,7 +101,8 @@ def admit(model: ModelConfig, run: Run, as_of: date | None) -> Admission:
     key = f"{number:06d}"
     found = next((r.body for r in ledger.read(ADMISSION, model.name) if r.body["number"] == number), None)
     if found is None:
-        requests = open_requests(model.name)
+        # A backfill is refused for what it is: that is no answer to the requests of others.
+        requests = [] if run.reason == "backfill" else open_requests(model.name)
         costs = {r.body["workspace"]: r.body["cost"] for r in ledger.read(COST, model.name)}
         answers = [r.body for r in ledger.read(ADMISSION, model.name)]
         past = [{**a, "cost": costs.get(a["workspace"], a["estimated_cost"])} for a in answers if a["admitted"]]

@@ -98,8 +98,10 @@ def test_a_request_of_a_run_that_looks_at_the_past_is_refused_and_the_refusal_re
 
 
 def test_a_backfill_of_the_training_dag_trains_nothing(lake: Path, model: ModelConfig) -> None:
+    ask(model)
     admission = retraining.admit(model, run(1, "backfill"), None)
     assert not admission.admitted and "a backfill never trains" in admission.why
+    assert len(retraining.open_requests(model.name)) == 1, "and answers nobody else's request"
 
 
 def test_the_cooldown_holds_for_everybody_but_a_person(lake: Path) -> None:

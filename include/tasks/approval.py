@@ -39,7 +39,7 @@ class Approval(HITLOperator):
             options=[APPROVE, REJECT],
             defaults=REJECT,
             response_timeout=timedelta(hours=model.approval.wait_hours),
-            params={"why": Param("", type="string", maxLength=500, title="Why", description="Kept with the answer")},
+            params={"why": Param(None, type=["null", "string"], maxLength=500, title="Why", description="Kept with the answer")},
             doc_md="Waits for a person, without holding a worker, where `approval` of the model.yaml says so. No answer is a no.",
             **arguments,
         )
@@ -69,7 +69,7 @@ class Approval(HITLOperator):
             "by": user.get("name") or user.get("id"),
             "answered_at": answer["responded_at"].isoformat() if answer["responded_at"] else None,
             "timed_out": late,
-            "why": answer["params_input"].get("why", ""),
+            "why": answer["params_input"].get("why") or "",
             "dag_id": facts["run"]["dag_id"],
             "run_id": facts["run"]["run_id"],
         }
@@ -132,7 +132,7 @@ def _question(model: ModelConfig, facts: dict[str, Any]) -> tuple[str, str]:
     ]
     lines = [
         f"**{model.title}**: the gate says **{verdict['outcome']}** ({verdict['rule']}), as of {facts['run']['as_of']}, "
-        f"asked for by: {facts['run']['reason']}.",
+        f"started by: {facts['run']['reason']}.",
         "",
         f"| on the same rows | version {version} | champion {champion['version'] if champion else '(none)'} |",
         "|---|---|---|",
@@ -157,7 +157,7 @@ def _mail(model: ModelConfig, operator: Approval, context: Any, facts: dict[str,
         to=model.approval.emails or model.owner.emails,
         subject=f"{model.name}: is version {version} to become champion?",
         paragraphs=[
-            f"The gate says {verdict['outcome']}: {'; '.join(verdict['reasons'])}.",
+            f"The gate says {verdict['outcome']}: {' '.join(verdict['reasons'])}",
             f"Your answer is awaited for {model.approval.wait_hours:g} hours; without one the champion stays.",
             f"Report: {verdict['page']}",
         ],

@@ -152,11 +152,11 @@ def gate(
     retraining.record_cost(model, run["run_id"], run["workspace"], seconds)
     facts = {**run, "snapshot": snapshot["snapshot"], "git_revision": settings().revision}
     documents.write(page, evaluation_page.render(model.title, facts, document, body).encode())
-    log.info("%s: %s", body["outcome"], "; ".join(body["reasons"]))
+    log.info("%s: %s", body["outcome"], " ".join(body["reasons"]))
     log.info("page: %s", page)
     ti.xcom_push("page", page)  # the UI links it, also where the run ends here
     if body["outcome"] != "PROMOTE":
-        raise AirflowSkipException(f"{body['outcome']}: {'; '.join(body['reasons'])}; the champion stays. Page: {page}")
+        raise AirflowSkipException(f"{body['outcome']}: {' '.join(body['reasons'])} The champion stays. Page: {page}")
     return {"key": key, **{name: body[name] for name in ("outcome", "rule", "reasons", "metrics", "champion_metrics", "page")}}
 
 

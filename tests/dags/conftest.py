@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -22,12 +23,27 @@ PUBLISHED = ("2013-01-31", "2013-02-01", "2013-02-02", "2013-02-03")
 
 
 @pytest.fixture(scope="session")
-def trained_lake(tmp_path_factory: pytest.TempPathFactory, airflow_database: None) -> Path:
+def quick_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's models, searched in one trial of few trees: tests train often."""
+    folder = tmp_path_factory.mktemp("quick") / "models"
+    shutil.copytree(MODELS, folder)
+    for file in folder.glob("*/model.yaml"):
+        file.write_text(re.sub(r"trials: \d+", "trials: 1", re.sub(r"max_trees: \d+", "max_trees: 60", file.read_text())))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def of_quick_models(quick_models: Path, lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AILERON_MODELS", str(quick_models))
+
+
+@pytest.fixture(scope="session")
+def trained_lake(tmp_path_factory: pytest.TempPathFactory, airflow_database: None, quick_models: Path) -> Path:
     """Flights landed from 1 January to 10 February 2013, labels to the 8th, a champion as of 1 February."""
     folder = tmp_path_factory.mktemp("trained") / "lake"
     simulator.land(folder, FIRST, LAST)
     simulator.land_outcomes(folder, FIRST, date(2013, 2, 8))
-    with lake_only(folder):
+    with lake_only(folder, quick_models):
         run = run_dag(TRAIN, conf={"as_of": AS_OF.isoformat()})
     assert run.state == "success", states(run)
     shutil.rmtree(folder / "outbox")  # the approver was mailed; a test counts its own mails
@@ -35,10 +51,10 @@ def trained_lake(tmp_path_factory: pytest.TempPathFactory, airflow_database: Non
 
 
 @pytest.fixture(scope="session")
-def published_lake(trained_lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def published_lake(trained_lake: Path, tmp_path_factory: pytest.TempPathFactory, quick_models: Path) -> Path:
     """The trained lake after four days were predicted and published."""
     folder = copied(trained_lake, tmp_path_factory.mktemp("published") / "lake")
-    with lake_only(folder):
+    with lake_only(folder, quick_models):
         for day in PUBLISHED:
             assert run_dag(PREDICT, day).state == "success"
     return folder
@@ -57,10 +73,10 @@ def published(published_lake: Path, lake: Path) -> Path:
 
 
 @pytest.fixture
-def edit_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+def edit_model(tmp_path: Path, quick_models: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Changes a copy of the demo's model, which is then the only one: what stands in one of its files, and what shall."""
     folder = tmp_path / "models" / MODEL
-    shutil.copytree(MODELS / MODEL, folder)
+    shutil.copytree(quick_models / MODEL, folder)
     monkeypatch.setenv("AILERON_MODELS", str(folder.parent))
 
     def edit(old: str, new: str, file: str = "model.yaml") -> Path:
@@ -87,10 +103,11 @@ def copied(lake: Path, folder: Path) -> Path:
 
 
 @contextmanager
-def lake_only(folder: Path) -> Iterator[pytest.MonkeyPatch]:
+def lake_only(folder: Path, models: Path) -> Iterator[pytest.MonkeyPatch]:
     """The settings of a lake and no other, outside of a test."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AILERON_")]:
             patch.delenv(name)
         patch.setenv("AILERON_LAKE", str(folder))
+        patch.setenv("AILERON_MODELS", str(models))
         yield patch

@@ -120,7 +120,7 @@ def test_killed_in_one_task_after_the_other_a_run_ends_as_if_nothing_had_been(pu
 
 
 def test_a_job_does_not_outlive_the_task_that_started_it(flights: Path, edit_model: Callable[..., Path]) -> None:
-    edit_model("trials: 8", "trials: 200")
+    edit_model("trials: 1", "trials: 200")
 
     def made() -> list[Path]:
         return sorted([*(flights / "models" / MODEL).iterdir(), *(flights / "staging").rglob("t*.result.json")])

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 from airflow.models.dagrun import DagRun
+from airflow.sdk.exceptions import ParamValidationError
 from airflow.utils.session import create_session
 from airflow.utils.types import DagRunType
 from sqlalchemy import select
 
 from demo import simulator
 from include import champions, cli, ledger, lineage, retraining
-from include.config import MODELS, load_model
+from include.config import load_model
 from include.core.files import sha256_of
 from include.registry import registry
 from tests.dag_runs import run_again, run_dag, states
@@ -39,23 +40,16 @@ def no_runs(airflow_database: None) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def weak_lake(tmp_path_factory: pytest.TempPathFactory, airflow_database: None) -> Path:
-    """A lake whose champion, as of 1 February, was allowed twelve trees: what is trained as it should be is better."""
+def weak_lake(tmp_path_factory: pytest.TempPathFactory, airflow_database: None, quick_models: Path) -> Path:
+    """A lake whose champion, as of 1 February, was allowed one tree: what is trained as it should be is better."""
     folder = tmp_path_factory.mktemp("weak") / "lake"
     simulator.land(folder, date(2013, 1, 1), date(2013, 2, 10))
     simulator.land_outcomes(folder, date(2013, 1, 1), date(2013, 2, 8))
     models = folder.parent / "models"
-    shutil.copytree(MODELS / MODEL, models / MODEL)
+    shutil.copytree(quick_models / MODEL, models / MODEL)
     yaml = models / MODEL / "model.yaml"
-    yaml.write_text(
-        yaml
-        .read_text()
-        .replace("max_trees: 300", "max_trees: 12")
-        .replace("trials: 8", "trials: 1")
-        .replace("auc: 0.6", "auc: 0.5")
-    )
-    with lake_only(folder) as patch:
-        patch.setenv("AILERON_MODELS", str(models))
+    yaml.write_text(yaml.read_text().replace("max_trees: 60", "max_trees: 1").replace("auc: 0.6", "auc: 0.5"))
+    with lake_only(folder, models):
         run = run_dag(TRAIN, conf={"as_of": AS_OF})
     assert run.state == "success" and states(run)["promote"] == "success", states(run)
     return folder
@@ -63,8 +57,7 @@ def weak_lake(tmp_path_factory: pytest.TempPathFactory, airflow_database: None) 
 
 @pytest.fixture
 def weak(weak_lake: Path, lake: Path, edit_model: Callable[..., Path]) -> Path:
-    """A copy of that lake, and the model as it should be, searched quickly."""
-    edit_model("trials: 8", "trials: 2")
+    """A copy of that lake, and the model as it should be."""
     edit_model("slices: [origin, carrier]", "slices: [origin]")  # by chance one carrier would come off worse
     # The weak one's scores are all alike, so hardly any decision stays: the tests of this limit set it back.
     edit_model("max_score_shift: 0.5", "max_score_shift: 1.0")
@@ -264,11 +257,11 @@ def test_the_first_model_needs_a_yes_and_the_answer_is_kept(weak: Path) -> None:
 def test_a_version_that_decides_most_rows_differently_is_not_promoted_without_a_look(
     weak: Path, edit_model: Callable[..., Path]
 ) -> None:
-    edit_model("max_decision_churn: 1.0", "max_decision_churn: 0.3")
+    edit_model("max_decision_churn: 1.0", "max_decision_churn: 0.01")
     run = run_dag(TRAIN, conf={"as_of": LATER})
     assert run.state == "failed" and states(run)["approve"] == "failed" and champion() == alias("champion") == "1"
     text = " ".join(mails(weak)[-1]["text"].split())
-    assert "of the decisions would change (limit 30.0%)" in text and "on partition 2013-02-08" in text
+    assert "of the decisions would change (limit 1.0%)" in text and "on partition 2013-02-08" in text
 
 
 @pytest.mark.parametrize("answer", ["Reject", ""])
@@ -309,7 +302,8 @@ def test_of_two_that_want_to_be_champion_the_second_is_compared_again(weak: Path
     assert retraining.open_requests(MODEL) == [] and told(again, "admit")["reason"] == "request, champion_changed"
 
 
-def test_requests_are_answered_by_one_run_and_a_backfill_by_none(flights: Path) -> None:
+def test_requests_are_answered_by_one_run_and_a_backfill_by_none(flights: Path, edit_model: Callable[..., Path]) -> None:
+    edit_model("  min_rows: 5000", "  min_rows: 5000\n  governor: {cooldown_hours: 0}")
     model = load_model(MODEL)
     for n in range(50):
         retraining.request_training(model, "drift", date(2013, 2, 1), "scheduled", {"partition": n})
@@ -339,7 +333,9 @@ def test_a_rollback_restores_the_version_and_predicts_again_what_the_other_had_p
     touched = [step.facts for step in lineage.explain_snapshot(load_model(MODEL), snapshot) if step.what == "publication"]
     assert [facts["partition"] for facts in touched] == [day, other]
 
-    refused = run_dag("rollback_flight_delays", conf={"why": "no"})
+    with pytest.raises(ParamValidationError):
+        run_dag("rollback_flight_delays", conf={"why": ""})
+    refused = run_dag("rollback_flight_delays", conf={"why": "no such version", "version": 7})
     assert refused.state == "failed" and champion() == "2"
     back = run_dag("rollback_flight_delays", conf={"why": "half of the flights get the same score", "last_partition": day})
     assert back.state == "success", states(back)
