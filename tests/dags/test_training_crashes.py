@@ -269,13 +269,11 @@ DEATHS = [
 def test_killed_again_and_again_a_run_ends_as_if_nothing_had_been(stage: Stage) -> None:
     """As Airflow does it: what has succeeded is not run again, what was killed is tried again, and dies a little later."""
     stage.back_to("before evaluate")
-    predicted = {}
     for _, fault, version in DEATHS:
         assert stage.run(fault) == "killed", fault
         assert_is_champion(stage, version)
-        if fault.of == "promotion":
-            predicted[version] = stage.predict()
-    assert predicted == {"1": {"1"}, "2": {"2"}}
+        if fault == Fault(APPEND, "promotion"):
+            assert stage.predict() == {"1"}  # what scores right after it, a later test asks
     assert_ends_well(stage, stage.run())
 
 
@@ -345,7 +343,7 @@ def test_a_training_that_begins_without_a_registry_takes_no_request_and_no_numbe
 @pytest.mark.parametrize(
     "fault",
     [
-        Fault(MLFLOW + "create_run", when="after", what="cut off", times=1),
+        pytest.param(Fault(MLFLOW + "create_run", when="after", what="cut off", times=1), marks=pytest.mark.slow),
         Fault(MLFLOW + "create_model_version", when="after", what="cut off", times=1),
     ],
 )
