@@ -42,9 +42,9 @@ bench: $(INSTALLED) ## What is claimed of speed and safety, measured here
 	$(BIN)/python -m benchmarks.scoring
 	$(BIN)/python -m benchmarks.parsing
 	$(BIN)/python -m benchmarks.publishing
-	$(BIN)/python -m benchmarks.gates --small
+	$(BIN)/python -m benchmarks.gates
 
-bench-loop: $(INSTALLED) ## Does the gate pay? Nine months of weekly trainings under three policies; an hour
+bench-loop: $(INSTALLED) ## Does the gate pay? Nine months of weekly trainings under three policies; ten minutes
 	$(BIN)/python -m benchmarks.closed_loop
 
 lint: $(INSTALLED) ## Style, types, who imports whom, models

@@ -7,7 +7,7 @@ tools what it says, and nothing here reads them back. (docs/adr/0006-the-ledger-
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from typing import Any, Literal
@@ -84,10 +84,17 @@ def promote(model: str, version: ModelVersion, as_of: date, expected: int, works
     return _append(model, "promote", version, as_of, expected, workspace, facts)
 
 
-def roll_back(model: str, to: str | None, workspace: str, facts: Mapping[str, Any]) -> Change:
+def roll_back(
+    model: str,
+    to: str | None,
+    workspace: str,
+    facts: Mapping[str, Any],
+    check: Callable[[ModelVersion], None] = lambda version: None,
+) -> Change:
     """Make a former champion champion again: the given version, or the last one before today's that was not rolled back.
 
-    One atomic act: the record. `workspace` names the run, as for `promote`: done twice it is done once.
+    One atomic act: the record. `workspace` names the run, as for `promote`: done twice it is done once. `check` is shown
+    the version before, and may refuse it by raising: the champion then stays.
 
     Raises:
         NothingToRollBackTo: if there is no such version, or it is champion already.
@@ -99,6 +106,7 @@ def roll_back(model: str, to: str | None, workspace: str, facts: Mapping[str, An
         mirror(model)
         return done
     target = _former(model, changes, to)
+    check(target.version)
     return _append(model, "roll_back", target.version, target.as_of, changes[-1].number, workspace, facts)
 
 

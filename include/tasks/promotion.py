@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from datetime import date
 from typing import Any
 
@@ -76,7 +77,10 @@ def _roll_back(model: ModelConfig, *, dag_run: Any = None, params: Any = None, o
     to, why, first, last = _checked_rollback(dag_run, params)
     workspace = partitions.workspace_of(dag_run)
     facts = {"reasons": [why], "dag_id": dag_run.dag_id, "run_id": dag_run.run_id, "asked_by": dag_run.triggering_user_name}
-    change = champions.roll_back(model.name, to, workspace, facts)
+    platform = platform_for(model)
+    change = champions.roll_back(
+        model.name, to, workspace, facts, check=lambda version: platform.check_artifact(model, asdict(version))
+    )
     affected = affected_partitions(model, change.previous, first, last) if params["predict_again"] else []
     outlet_events[assets.champion(model)].extra = {"version": change.version.version, "previous": change.previous, "why": why}
     body = {

@@ -335,6 +335,13 @@ def test_a_rollback_restores_the_version_and_predicts_again_what_the_other_had_p
 
     with pytest.raises(ParamValidationError):
         run_dag("rollback_flight_delays", conf={"why": ""})
+    first = champions.history(MODEL)[0].version
+    file = Path(first.artifact) / "model.ubj"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1])
+    damaged = run_dag("rollback_flight_delays", conf={"why": "its files are damaged"})
+    assert damaged.state == "failed" and champion() == "2" and "model.ubj" in mails(weak)[-1]["text"]
+    file.write_bytes(content)
     refused = run_dag("rollback_flight_delays", conf={"why": "no such version", "version": 7})
     assert refused.state == "failed" and champion() == "2"
     back = run_dag("rollback_flight_delays", conf={"why": "half of the flights get the same score", "last_partition": day})
