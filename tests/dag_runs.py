@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import airflow.models
 import airflow.models.dagrun as dagrun_module
 from airflow.dag_processing.dagbag import DagBag
 from airflow.models.dagrun import DagRun
@@ -29,6 +30,7 @@ from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState
 from airflow.utils.types import DagRunType
 from sqlalchemy import select
+from sqlalchemy.orm import configure_mappers
 
 ROOT = Path(__file__).resolve().parents[1]
 NO_RUNS = datetime(1900, 1, 1, tzinfo=UTC)  # dag.test() clears all runs of the date it is given
@@ -110,6 +112,9 @@ def _answering(answer: str | Callable[[], str]) -> Iterator[None]:
                     event = TriggerEvent(detail.as_resume_event_payload(timedout=not said))
                     handle_event_submit(event, task_instance=instance, session=session)
 
+    # Before the thread asks for the first time: two threads that make the mappings at once get in each other's way.
+    airflow.models.import_all_models()
+    configure_mappers()
     thread = threading.Thread(target=answer_all, daemon=True)
     thread.start()
     try:

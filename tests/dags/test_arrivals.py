@@ -34,7 +34,12 @@ MISSING = [f"2013-01-{day}" for day in (28, 29, 30)] + [f"2013-02-{day:02}" for 
 @pytest.fixture(autouse=True)
 def no_runs(airflow_database: None) -> Iterator[None]:
     """The run ids are made of the state of a lake, and all tests begin with the same."""
+    _forget_runs()
     yield
+    _forget_runs()
+
+
+def _forget_runs() -> None:
     with create_session() as session:
         for run in session.scalars(select(DagRun).where(DagRun.dag_id.in_([PREDICT, TRAIN]))):
             session.delete(run)

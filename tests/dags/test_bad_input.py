@@ -232,7 +232,7 @@ def test_a_broken_model_file_is_told_by_the_ui_and_takes_no_other_model_down(edi
     shutil.copytree(good, broken)
     text = (broken / "model.yaml").read_text()
     (broken / "model.yaml").write_text(
-        text.replace("name: flight_delays", "name: churn").replace("max_trees: 300", "max_treees: 300")
+        text.replace("name: flight_delays", "name: churn").replace("max_trees: 60", "max_treees: 60")
     )
     bag = DagBag(str(ROOT / "dags"), bundle_path=ROOT / "dags", bundle_name="dags-folder")
     assert set(bag.dags) == {f"{kind}_flight_delays" for kind in ("predict", "train", "arrivals", "rollback")}

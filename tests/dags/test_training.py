@@ -35,7 +35,8 @@ def no_runs(airflow_database: None) -> Iterator[None]:
     """The ids of runs that requests start count admissions, and all tests begin with the same."""
     yield
     with create_session() as session:
-        for run in session.scalars(select(DagRun).where(DagRun.dag_id == TRAIN, DagRun.run_id.startswith("retraining__"))):
+        asked_for = DagRun.run_id.startswith("retraining__") | DagRun.run_id.startswith("arrival__")
+        for run in session.scalars(select(DagRun).where(asked_for)):
             session.delete(run)
 
 

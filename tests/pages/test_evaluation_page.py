@@ -257,7 +257,7 @@ def test_changes_of_the_data() -> None:
     assert "wind_speed" in data and "12.7 to 16.1 10.2 % 18.1 %" in data and "missing 0.0 % 0.41 %" in data
     evaluation = documents.classification()
     assert "was not compared" in page(evaluation | {"data_changes": None}).section("data")
-    assert "no feature differs" in page(evaluation | {"data_changes": []}).section("data")
+    assert "no feature of the holdout differs" in page(evaluation | {"data_changes": []}).section("data")
     assert "There is no champion" in page(*VARIANTS["first"]).section("data")
     many = [{"feature": f"f{n}", "distance": 0.1, "cell": "x", "before": 0, "after": 1} for n in range(34)]
     assert "And 4 features that differ less." in page(evaluation | {"data_changes": many}).section("data")
