@@ -54,6 +54,16 @@ def append(kind: str, model: str, key: str, body: Mapping[str, Any]) -> bool:
     return create_once(path, text.encode())
 
 
+def find(kind: str, model: str, key: str) -> Record | None:
+    """The record with this key; None if there is none.
+
+    Raises:
+        InvalidRecord: as `read`.
+    """
+    path = _root() / f"{_safe(kind)}/{_safe(model)}" / f"{_safe(key)}.json"
+    return _record(path) if path.exists() else None
+
+
 def read(kind: str, model: str, prefix: str = "") -> list[Record]:
     """All records of a kind, oldest first; with a prefix only those whose key starts with it.
 
@@ -63,14 +73,15 @@ def read(kind: str, model: str, prefix: str = "") -> list[Record]:
     folder = _root() / f"{_safe(kind)}/{_safe(model)}"
     if not folder.exists():
         return []
-    records = []
-    for path in folder.iterdir():
-        if path.name.endswith(".json") and path.name.startswith(prefix):
-            try:
-                records.append(Record(**json.loads(path.read_text())))
-            except (TypeError, ValueError) as error:
-                raise InvalidRecord(f"{path}: damaged ledger record ({error}); restore it from a backup or remove it") from None
-    return sorted(records, key=lambda record: (record.at, record.key))
+    paths = [path for path in folder.iterdir() if path.name.endswith(".json") and path.name.startswith(prefix)]
+    return sorted(map(_record, paths), key=lambda record: (record.at, record.key))
+
+
+def _record(path: Any) -> Record:
+    try:
+        return Record(**json.loads(path.read_text()))
+    except (TypeError, ValueError) as error:
+        raise InvalidRecord(f"{path}: damaged ledger record ({error}); restore it from a backup or remove it") from None
 
 
 def create_once(path: Any, data: bytes) -> bool:

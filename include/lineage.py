@@ -92,9 +92,10 @@ def _version(model: ModelConfig, version: str) -> list[Step]:
             },
         )
     ]
-    verdict = next((r.body for r in ledger.read("verdict", model.name) if r.key == body["verdict"]), None)
-    if verdict is None:
+    judged = ledger.find("verdict", model.name, body["verdict"])
+    if judged is None:
         raise Unexplained(f"{model.name}: the ledger has no verdict {body['verdict']}: restore it from a backup")
+    verdict = judged.body
     names = ("outcome", "rule", "reasons", "holdout", "reason", "page")
     steps.append(Step("verdict", {name: verdict[name] for name in names}))
     manifest = platform_for(model).snapshot_manifest(model, verdict["snapshot"])

@@ -99,8 +99,8 @@ def admit(model: ModelConfig, run: Run, as_of: date | None) -> Admission:
     """
     number = _claim(model.name, run)
     key = f"{number:06d}"
-    found = next((r.body for r in ledger.read(ADMISSION, model.name) if r.body["number"] == number), None)
-    if found is None:
+    given = ledger.find(ADMISSION, model.name, key)
+    if given is None:
         # A backfill is refused for what it is: that is no answer to the requests of others.
         requests = [] if run.reason == "backfill" else open_requests(model.name)
         costs = {r.body["workspace"]: r.body["cost"] for r in ledger.read(COST, model.name)}
@@ -122,9 +122,11 @@ def admit(model: ModelConfig, run: Run, as_of: date | None) -> Admission:
             "estimated_cost": hours * model.training.governor.cost_per_hour,
         }
         ledger.append(ADMISSION, model.name, key, body)
-        found = next(r.body for r in ledger.read(ADMISSION, model.name) if r.body["number"] == number)
+        given = ledger.find(ADMISSION, model.name, key)
+        assert given is not None
     bodies = {record.body["key"]: record.body for record in ledger.read(REQUEST, model.name)}
-    return Admission(number, found["admitted"], found["why"], tuple(bodies[key] for key in found["requests"]))
+    answer = given.body
+    return Admission(number, answer["admitted"], answer["why"], tuple(bodies[key] for key in answer["requests"]))
 
 
 def refusal(governor: Governor, run: Run, requests: list[str], admitted: list[dict[str, Any]], hours: float) -> str | None:
