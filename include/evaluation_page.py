@@ -15,10 +15,10 @@ from typing import Any, TypeGuard
 from markupsafe import Markup
 
 from include import charts
+from include.core.chance import standard_errors_to
 
 PAGE = Path(__file__).resolve().parent / "templates" / "evaluation.html"
 MISSING = "—"
-Z95 = 1.959964  # of the standard normal: half-width of a 95 % interval in standard errors
 MAX_TEXT = 2000
 MAX_CHANGES = 30
 
@@ -377,9 +377,11 @@ def _improvement(compared: Any, *, muted: bool = False) -> charts.Estimate:
     value, error = compared.get("improvement"), compared.get("standard_error")
     if not _is_number(value):
         return charts.Estimate(None, muted=muted)
-    if not _is_number(error) or error < 0:
+    groups = compared.get("groups")
+    half = standard_errors_to(0.025, groups if isinstance(groups, int) else None)
+    if not _is_number(error) or error < 0 or not math.isfinite(half):
         return charts.Estimate(value, muted=muted)
-    return charts.Estimate(value, value - Z95 * error, value + Z95 * error, muted=muted)
+    return charts.Estimate(value, value - half * error, value + half * error, muted=muted)
 
 
 def _judged(improvement: charts.Estimate) -> str:
