@@ -43,7 +43,7 @@ for model in load_models():
         verdict = gate(model, run, snapshot, tuned, challenger, champion, evaluation)
         version = register(model, run, snapshot, tuned, challenger, verdict)
         shadow = platform.shadow_score(model, run, version, champion)
-        approval = approve(model)
+        approval = approve(model, run=run, champion=champion, verdict=verdict, version=version, shadow=shadow)
         promoted = promote(model, run, snapshot, champion, verdict, version, shadow, approval)
 
         chain(run, snapshot, checked, tuned, challenger, champion, evaluation, verdict, version, shadow, approval, promoted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,8 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from include import ledger, notices
 from include.config import ModelConfig, load_model
-from include.core.audit import Limits, Shadow, shadow_problems
+from include.core.audit import Shadow, ShadowLimits, shadow_problems
+from include.model_task import Read
 from include.notifications import run_url
 
 APPROVE, REJECT = "Approve", "Reject"
@@ -32,7 +34,7 @@ class Approval(HITLOperator):
     A no, and a question that nobody answered in time, end the run here: what follows is skipped, the champion stays.
     """
 
-    def __init__(self, *, model: ModelConfig, **arguments: Any) -> None:
+    def __init__(self, *, model: ModelConfig, facts: Mapping[str, XComArg], **arguments: Any) -> None:
         super().__init__(
             task_id="approve",
             subject=f"Is the new version of {model.name} to become champion?",
@@ -44,9 +46,10 @@ class Approval(HITLOperator):
             **arguments,
         )
         self.model_name = model.name
+        self.facts = {name: Read(fact) for name, fact in facts.items()}
 
     def execute(self, context: Any) -> Any:
-        model, facts = load_model(self.model_name), _facts(context["ti"])
+        model, facts = load_model(self.model_name), self._read(context)
         _require_fit(model, facts)
         if not _is_needed(model, facts["champion"]):
             return {"needed": False, "approved": True}
@@ -59,7 +62,7 @@ class Approval(HITLOperator):
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> Any:
         answer = super().execute_complete(context, event)
-        model, facts = load_model(self.model_name), _facts(context["ti"])
+        model, facts = load_model(self.model_name), self._read(context)
         approved, late = answer["chosen_options"] == [APPROVE], bool(event.get("timedout"))
         user = answer["responded_by_user"] or {}
         body = {
@@ -82,24 +85,19 @@ class Approval(HITLOperator):
             raise AirflowSkipException(f"version {body['version']} of {model.name} is not promoted: {said}")
         return body
 
+    def _read(self, context: Any) -> dict[str, Any]:
+        return {name: fact.resolve(context) for name, fact in self.facts.items()}
 
-def approve(model: ModelConfig) -> XComArg:
-    return Approval(model=model).output
 
-
-def _facts(ti: Any) -> dict[str, Any]:
-    """What the tasks before have handed on."""
-    names = {"run": "admit", "champion": "current_champion", "verdict": "gate", "version": "register", "shadow": "shadow_score"}
-    facts = {name: ti.xcom_pull(task_ids=task) for name, task in names.items()}
-    if missing := [names[name] for name, value in facts.items() if value is None]:
-        raise LookupError(f"{', '.join(missing)} left nothing: clear that task, with what follows it")
-    return facts
+def approve(model: ModelConfig, **facts: XComArg) -> XComArg:
+    """The task that asks; `facts` are what it asks with: run, champion, verdict, version and shadow."""
+    return Approval(model=model, facts=facts).output
 
 
 def _require_fit(model: ModelConfig, facts: dict[str, Any]) -> None:
-    limits = Limits(unseen_share=model.prediction.max_unseen_share, score_shift=model.prediction.max_score_shift)
+    limits = ShadowLimits(model.prediction.max_unseen_share, model.prediction.max_score_shift, model.gate.max_decision_churn)
     shadow, version, champion = Shadow(**facts["shadow"]), facts["version"]["version"], facts["champion"]["version"]
-    if found := shadow_problems(shadow, limits, model.gate.max_decision_churn):
+    if found := shadow_problems(shadow, limits):
         raise UnfitVersion(
             f"{model.name}: version {version} is not promoted: on partition {shadow.partition} {'; '.join(found)}",
             {"Version": version, "Champion": champion["version"] if champion else "none"},
