@@ -163,7 +163,6 @@ def challenger(model: ModelConfig, year: Year, as_of: date, trials: int) -> Chal
 
 def by_the_gate(model: ModelConfig, year: Year) -> Decision:
     """What the gate of the model.yaml says of a challenger: the same evaluation, rules and holdout as in train_<model>."""
-    rules = gates.Rules(task=model.task, **model.gate.model_dump(exclude={"max_decision_churn"}))
     coded = {name: categories(_one_batch(year.rows), name) for name in model.gate.slices}
 
     def decide(champion: Challenger, other: Challenger) -> tuple[bool, str]:
@@ -201,7 +200,7 @@ def by_the_gate(model: ModelConfig, year: Year) -> Decision:
             holdout_uses=0,
             artifact_checked=True,
         )
-        verdict = gates.judge(document, rules, circumstances)
+        verdict = gates.judge(document, model.gate_rules, circumstances)
         return verdict.outcome == "PROMOTE", verdict.outcome if verdict.outcome != "PROMOTE" else f"PROMOTE ({verdict.rule})"
 
     return decide

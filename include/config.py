@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+if TYPE_CHECKING:
+    from include.core.gates import Rules
 
 INCLUDE = Path(__file__).resolve().parent
 REPOSITORY = INCLUDE.parent
@@ -264,6 +267,13 @@ class ModelConfig(Section):
                 f"training.window_days must be at least {shortest}: holdout, two validation sets and a day to learn from"
             )
         return self
+
+    @property
+    def gate_rules(self) -> Rules:
+        """The limits as `core.gates` takes them."""
+        from include.core.gates import Rules  # not for whoever only reads a model
+
+        return Rules(task=self.task, **self.gate.model_dump(exclude={"max_decision_churn"}))
 
     @property
     def folder(self) -> Path:

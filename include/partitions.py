@@ -34,6 +34,18 @@ def parse(key: object) -> date:
         raise NoPartition(f"{key!r} is no partition: {error}") from None
 
 
+def refuse_unknown_conf(dag_run: Any, *known: str) -> None:
+    """Refuse a run whose conf has keys that its DAG does not know: a typing error would be taken for the default.
+
+    The form is checked by the UI; a conf that comes by API or CLI is only as good as this.
+
+    Raises:
+        ValueError: naming them, and those that are known.
+    """
+    if unknown := sorted(set(dag_run.conf or {}) - {*known, "openlineage"}):
+        raise ValueError(f"the run's conf has unknown keys {', '.join(map(repr, unknown))}: known are {', '.join(sorted(known))}")
+
+
 def partition_of(dag_run: Any, params: Mapping[str, Any]) -> date:
     """The (first) day a run is about: its partition key, or the form's `partition` (which conf overrides).
 

@@ -24,9 +24,18 @@ class Batch:
 class Limits:
     """Shares of rows, 0..1; `score_shift` is a Kolmogorov-Smirnov distance, 0..1."""
 
+    quarantine_share: float
     unseen_share: float
     score_shift: float
-    quarantine_share: float = 1.0
+
+
+@dataclass(frozen=True)
+class ShadowLimits:
+    """Shares of rows, 0..1, and a Kolmogorov-Smirnov distance, 0..1."""
+
+    unseen_share: float
+    score_shift: float
+    churn: float
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,7 @@ def problems(batch: Batch, limits: Limits, earlier: Sequence[Sequence[int]]) -> 
     return found
 
 
-def shadow_problems(shadow: Shadow, limits: Limits, most_churn: float) -> list[str]:
+def shadow_problems(shadow: Shadow, limits: ShadowLimits) -> list[str]:
     """What forbids promoting a version, in words with the number and its limit; empty if nothing does."""
     found = []
     if shadow.rows == 0 or shadow.rows_scored != shadow.rows:
@@ -82,8 +91,8 @@ def shadow_problems(shadow: Shadow, limits: Limits, most_churn: float) -> list[s
         found += _over(f"rows with an unseen {feature}", rows, shadow.rows_scored, limits.unseen_share)
     if (shadow.churn is None) != (shadow.shift is None):
         found.append("the comparison with the champion is incomplete")
-    if shadow.churn is not None and not shadow.churn <= most_churn:
-        found.append(f"{shadow.churn:.1%} of the decisions would change (limit {most_churn:.1%})")
+    if shadow.churn is not None and not shadow.churn <= limits.churn:
+        found.append(f"{shadow.churn:.1%} of the decisions would change (limit {limits.churn:.1%})")
     if shadow.shift is not None and not shadow.shift <= limits.score_shift:
         found.append(f"scores moved by {shadow.shift:.2f} from the champion's (limit {limits.score_shift:.2f})")
     return found

@@ -64,15 +64,23 @@ def has_landed(table: str, partition: date) -> bool:
 def landed(model: ModelConfig) -> dict[date, str]:
     """Fingerprint of every partition whose marker is there."""
     found = {}
-    for marker in (settings().lake / "source" / model.source.table).glob(f"partition_date=*/{MARKER}"):
+    for partition in days_landed(model.source.table):
         try:
-            partition = partitions.parse(marker.parent.name.removeprefix("partition_date="))
             found[partition] = fingerprint(model, partition)
-        except partitions.NoPartition:
-            log.warning("%s is ignored: the folder of a partition is named like partition_date=2013-04-01", marker.parent)
         except (SourceMissing, FileNotFoundError):
             continue  # it is landing again at this moment; its marker comes last
-    return dict(sorted(found.items()))
+    return found
+
+
+def days_landed(table: str) -> list[date]:
+    """The partitions of a source table whose marker is there, in order. No file but the markers is looked at."""
+    found = []
+    for marker in (settings().lake / "source" / table).glob(f"partition_date=*/{MARKER}"):
+        try:
+            found.append(partitions.parse(marker.parent.name.removeprefix("partition_date=")))
+        except partitions.NoPartition:
+            log.warning("%s is ignored: the folder of a partition is named like partition_date=2013-04-01", marker.parent)
+    return sorted(found)
 
 
 def fingerprint(model: ModelConfig, partition: date, also: Collection[str] = ()) -> str:

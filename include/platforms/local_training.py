@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from include import partitions, queries
 from include.config import ModelConfig, settings
 from include.core.audit import distance
-from include.core.files import json_bytes, new_folder, replacing, sha256_of
+from include.core.files import json_bytes, new_folder, sha256_of, write_json
 from include.model_task import model_task
 from include.platforms import lake
 from include.platforms import local_engine as engine
@@ -168,8 +168,7 @@ def evaluate(
     document = engine.run_job("evaluate", _workspace(model, run), spec)
     seconds = document.pop("job_seconds")
     kept = Path(evaluation_folder(model, run)) / "evaluation.json"
-    with replacing(kept) as draft:
-        draft.write_bytes(json_bytes(document))
+    write_json(kept, document)
     return {"document": str(kept), "rows": document["rows"], "seconds": seconds}
 
 
@@ -177,7 +176,7 @@ def evaluate(
 def shadow_score(model: ModelConfig, run: dict[str, Any], version: dict[str, Any], champion: dict[str, Any]) -> dict[str, Any]:
     """Challenger and champion side by side on the newest partition that had landed, in processes of their own."""
     as_of = partitions.parse(run["as_of"])
-    landed = [day for day in lake.landed(model) if day <= as_of]
+    landed = [day for day in lake.days_landed(model.source.table) if day <= as_of]
     if not landed:
         raise SourceMissing(f"{model.name}: no partition has landed up to {as_of}: there is nothing to try the new version on")
     place = _workspace(model, run) / "shadow"
@@ -231,8 +230,8 @@ def evaluation_folder(model: ModelConfig, run: dict[str, Any]) -> str:
 
 
 def labelled_until(model: ModelConfig) -> date | None:
-    days = [day for day in lake.landed(model) if lake.has_landed(model.labels.table, day)]
-    return max(days, default=None)
+    labelled = set(lake.days_landed(model.source.table)) & set(lake.days_landed(model.labels.table))
+    return max(labelled, default=None)
 
 
 def _training(model: ModelConfig, snapshot: dict[str, Any]) -> dict[str, Any]:

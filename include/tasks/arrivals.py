@@ -72,25 +72,30 @@ def find_training_due(model: ModelConfig) -> list[dict[str, Any]]:
 
     State decides here too: a request whose run was never started, for whatever reason, is found at the next wake-up.
     """
-    last = max(_trained_as_of(model.name), default=None) if champions.champion(model.name) else None
-    labelled = platform_for(model).labelled_until(model)
-    after = model.training.after_new_label_days
-    if after is not None and last is not None and labelled is not None:
-        as_of = labelled + timedelta(days=model.labels.delay_days)
-        if (as_of - last).days >= after:
-            evidence = {"labelled_until": labelled.isoformat(), "last_training_as_of": last.isoformat()}
-            retraining.request_training(model, "new_labels", as_of, "arrival", evidence)
-    failed = history.failed_in_a_row(model.name)
-    if model.training.after_failed_partitions is not None and len(failed) >= model.training.after_failed_partitions:
-        as_of = partitions.parse(failed[-1].body["partition"])
-        found = {"partitions": [record.body["partition"] for record in failed], "failed": failed[-1].body["failed"]}
-        retraining.request_training(model, "data_quality", as_of, failed[-1].body["origin"], found)
+    if model.training.after_new_label_days is not None:
+        _request_for_new_labels(model, model.training.after_new_label_days)
+    if model.training.after_failed_partitions is not None:
+        _request_for_failed_checks(model, model.training.after_failed_partitions)
     return retraining.run_for_open_requests(model.name)
 
 
-def _trained_as_of(model: str) -> list[date]:
-    """The days that admitted trainings were as of."""
-    return [partitions.parse(r.body["as_of"]) for r in ledger.read("verdict", model)]
+def _request_for_new_labels(model: ModelConfig, days: int) -> None:
+    trained = [partitions.parse(record.body["as_of"]) for record in ledger.read("verdict", model.name)]
+    labelled = platform_for(model).labelled_until(model)
+    if not trained or labelled is None or champions.champion(model.name) is None:
+        return
+    as_of, last = labelled + timedelta(days=model.labels.delay_days), max(trained)
+    if (as_of - last).days >= days:
+        evidence = {"labelled_until": labelled.isoformat(), "last_training_as_of": last.isoformat()}
+        retraining.request_training(model, "new_labels", as_of, "arrival", evidence)
+
+
+def _request_for_failed_checks(model: ModelConfig, partitions_in_a_row: int) -> None:
+    failed = history.failed_in_a_row(model.name)
+    if len(failed) >= partitions_in_a_row:
+        newest = failed[-1].body
+        evidence = {"partitions": [record.body["partition"] for record in failed], "failed": newest["failed"]}
+        retraining.request_training(model, "data_quality", partitions.parse(newest["partition"]), newest["origin"], evidence)
 
 
 @task

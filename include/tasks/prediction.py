@@ -116,10 +116,7 @@ def list_range(model: ModelConfig, runs: list[dict[str, Any]]) -> list[dict[str,
 
 def _checked_choices(dag_run: Any, params: Any) -> tuple[str, bool]:
     """The form is checked by the UI; a conf that comes by API or CLI is only as good as this."""
-    known = {"partition", "last_partition", "model_version", "dry_run", "origin", "openlineage"}
-    unknown = sorted(set(dag_run.conf or {}) - known)
-    if unknown:
-        raise ValueError(f"the run's conf has unknown keys {', '.join(map(repr, unknown))}: known are {', '.join(sorted(known))}")
+    partitions.refuse_unknown_conf(dag_run, "partition", "last_partition", "model_version", "dry_run", "origin")
     choice, dry_run = params["model_version"], params["dry_run"]
     if choice not in (CHAMPION, CHAMPION_AS_OF_PARTITION):
         raise ValueError(f"model_version {choice!r} must be {CHAMPION!r} or {CHAMPION_AS_OF_PARTITION!r}")
@@ -172,11 +169,7 @@ def audit_predictions(
         unseen=scores["unseen"],
         score_counts=scores["histogram"],
     )
-    limits = Limits(
-        unseen_share=model.prediction.max_unseen_share,
-        score_shift=model.prediction.max_score_shift,
-        quarantine_share=model.source.max_quarantine_share,
-    )
+    limits = Limits(model.source.max_quarantine_share, model.prediction.max_unseen_share, model.prediction.max_score_shift)
     earlier = [
         record.body["score_counts"]
         for record in history.before(model.name, partitions.parse(run["partition"]))

@@ -132,10 +132,7 @@ def affected_partitions(model: ModelConfig, version: str | None, first: date | N
 
 def _checked_rollback(dag_run: Any, params: Any) -> tuple[str | None, str, date | None, date | None]:
     """The form is checked by the UI; a conf that comes by API or CLI is only as good as this."""
-    known = {"version", "why", "predict_again", "first_partition", "last_partition", "openlineage"}
-    unknown = sorted(set(dag_run.conf or {}) - known)
-    if unknown:
-        raise ValueError(f"the run's conf has unknown keys {', '.join(map(repr, unknown))}: known are {', '.join(sorted(known))}")
+    partitions.refuse_unknown_conf(dag_run, "version", "why", "predict_again", "first_partition", "last_partition")
     version, why = params["version"], params["why"]
     if version is not None and (not isinstance(version, int) or isinstance(version, bool) or not 0 < version < 10**9):
         raise ValueError(f"version {version!r} must be a number such as 3, or empty for the champion before")

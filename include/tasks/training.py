@@ -40,9 +40,7 @@ def start_training(model: ModelConfig, runs: XComArg) -> MappedOperator:
 @model_task
 def admit(model: ModelConfig, *, dag_run: Any = None, params: Any = None) -> dict[str, Any]:
     """May this run train, as of which day, and who asked? What is refused ends here, skipped; the ledger says why."""
-    unknown = sorted(set(dag_run.conf or {}) - {"as_of", "origin", "openlineage"})
-    if unknown:
-        raise ValueError(f"the run's conf has unknown keys {', '.join(map(repr, unknown))}: known are as_of, origin")
+    partitions.refuse_unknown_conf(dag_run, "as_of", "origin")
     reason = REASONS.get(partitions.origin_of(dag_run), "by hand")
     workspace = partitions.workspace_of(dag_run)
     told = None if reason in ("request", "backfill") else partitions.training_day_of(dag_run, params)
@@ -146,8 +144,10 @@ def gate(
         "git_revision": settings().revision,
         "page": page,
     }
-    if not ledger.append("verdict", model.name, key, body):
-        body = next(record.body for record in ledger.read("verdict", model.name, prefix=key))  # a retry: what was said stands
+    ledger.append("verdict", model.name, key, body)
+    said = ledger.find("verdict", model.name, key)
+    assert said is not None
+    body = said.body  # at a retry what was said before, which stands
     seconds = sum(facts["seconds"] for facts in (tuned, challenger, evaluation))
     retraining.record_cost(model, run["run_id"], run["workspace"], seconds)
     facts = {**run, "snapshot": snapshot["snapshot"], "git_revision": settings().revision}
@@ -172,7 +172,6 @@ def _verdict(
     if against and against["manifest_sha256"] == challenger["manifest_sha256"]:
         same = "The challenger is the champion: the same snapshot and parameters have given the same artifact."
         return gates.Verdict("HOLD", "superiority", (gates.Finding("another model", "HOLD", same),)).to_json()
-    rules = model.gate.model_dump(exclude={"max_decision_churn"})
     age = (date.fromisoformat(run["as_of"]) - date.fromisoformat(document["champion"]["trained_to"])).days if against else None
     circumstances = gates.Circumstances(
         decay_confirmed=run["decay_confirmed"],
@@ -181,7 +180,7 @@ def _verdict(
         holdout_uses=_uses(model, challenger["manifest_sha256"], document),
         artifact_checked=document["challenger"]["manifest_sha256"] == challenger["manifest_sha256"],
     )
-    return gates.judge(document, gates.Rules(task=model.task, **rules), circumstances).to_json()
+    return gates.judge(document, model.gate_rules, circumstances).to_json()
 
 
 def _uses(model: ModelConfig, challenger: str, document: dict[str, Any]) -> int:
