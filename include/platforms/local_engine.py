@@ -8,14 +8,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include import queries
-from include.config import REPOSITORY, ModelConfig
+from include.config import REPOSITORY, ModelConfig, settings
 from include.core.files import replacing
 from include.platforms import lake
 from include.platforms.base import JobFailed
@@ -41,20 +41,31 @@ def _table(name: str, until: date | None) -> str:
     return partitioned(files) if until is None else f"(FROM {partitioned(files)} WHERE partition_date <= DATE '{until}')"
 
 
+def predictions(model: ModelConfig) -> str:
+    """How DuckDB reads all published predictions of a model."""
+    return parquet(str(settings().lake / "predictions" / model.name / "*" / lake.DATA))
+
+
 def parquet(pattern: str) -> str:
     """DuckDB's way to read files. The path is ours; a quote in the folder of a checkout is doubled."""
-    return f"read_parquet({_text(pattern)}, hive_partitioning = false, union_by_name = true)"
+    return f"read_parquet({text(pattern)}, hive_partitioning = false, union_by_name = true)"
+
+
+def parquet_files(paths: Sequence[str]) -> str:
+    """The same for files that are named one by one."""
+    return f"read_parquet([{', '.join(map(text, paths))}], hive_partitioning = false, union_by_name = true)"
 
 
 def partitioned(pattern: str) -> str:
-    """The same for files below folders like partition_date=2013-04-01, which become a column of days."""
+    """As `parquet`, for files below folders like partition_date=2013-04-01, which become a column of days."""
     return (
-        f"read_parquet({_text(pattern)}, hive_partitioning = true, hive_types = {{'partition_date': DATE}}, union_by_name = true)"
+        f"read_parquet({text(pattern)}, hive_partitioning = true, hive_types = {{'partition_date': DATE}}, union_by_name = true)"
     )
 
 
-def _text(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+def text(value: str) -> str:
+    """A value as a literal of SQL."""
+    return "'" + value.replace("'", "''") + "'"
 
 
 @contextmanager
@@ -68,13 +79,15 @@ def connected() -> Iterator[DuckDBPyConnection]:
         "async_threads": 0,
     }
     with duckdb.connect(config=chosen) as connection:
+        # It believes the least and largest value that a Parquet file states, which leave NaN out: NaN would pass as finite.
+        connection.execute("SET disabled_optimizers = 'statistics_propagation'")
         yield connection
 
 
 def write(connection: DuckDBPyConnection, query: queries.Query, bound: dict[str, date], path: Path) -> int:
     """Stream the result of a query to a Parquet file, which appears whole; the number of rows."""
     with replacing(path) as draft:
-        return value(connection, f"COPY ({query.sql}) TO {_text(str(draft))} (FORMAT parquet, COMPRESSION zstd)", bound)
+        return value(connection, f"COPY ({query.sql}) TO {text(str(draft))} (FORMAT parquet, COMPRESSION zstd)", bound)
 
 
 def value(connection: DuckDBPyConnection, statement: str, bound: dict[str, date] | None = None) -> int:
