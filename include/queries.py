@@ -9,9 +9,9 @@ statements around them, shared by all models, are in `include/sql`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from include import authored_sql
 from include.authored_sql import AUTHORED, DIALECTS, TABLE, Dialect, InvalidQuery
@@ -31,12 +31,13 @@ __all__ = [
     "labels",
     "quarantined_rows",
     "rejected_rows",
+    "render",
     "table_names",
     "training_set",
 ]
 
 # As TABLE: identifiers that stand for something until the text is written.
-AUTHORED_QUERY, PARAMETER = "__query_", "__parameter_"
+AUTHORED_QUERY, PARAMETER, VALUE = "__query_", "__parameter_", "__value_"
 PLACEHOLDERS: dict[Dialect, str] = {
     "duckdb": "CAST(${} AS DATE)",
     "bigquery": "@{}",
@@ -72,32 +73,32 @@ def build_features(model: ModelConfig, dialect: Dialect, tables: Mapping[str, st
         InvalidQuery: if the model's SQL is not usable, see `check`.
         ValueError: if `tables` lacks a table.
     """
-    return _render("build_features", model, dialect, tables)
+    return render("build_features", model, dialect, tables)
 
 
 def accepted_features(model: ModelConfig, dialect: Dialect, tables: Mapping[str, str]) -> Query:
     """Key, partition_date and features of the rows to be scored, in no order. Arguments as for `build_features`."""
-    return _render("accepted_features", model, dialect, tables)
+    return render("accepted_features", model, dialect, tables)
 
 
 def quarantined_rows(model: ModelConfig, dialect: Dialect, tables: Mapping[str, str]) -> Query:
     """Key, partition_date and reason of the rows not to be scored, in no order. Arguments as for `build_features`."""
-    return _render("quarantined_rows", model, dialect, tables)
+    return render("quarantined_rows", model, dialect, tables)
 
 
 def rejected_rows(model: ModelConfig, dialect: Dialect, tables: Mapping[str, str]) -> Query:
     """Rows that break a row rule: partition_date, columns of the contract, reason. Arguments as for `build_features`."""
-    return _render("rejected_rows", model, dialect, tables)
+    return render("rejected_rows", model, dialect, tables)
 
 
 def labels(model: ModelConfig, dialect: Dialect, tables: Mapping[str, str]) -> Query:
     """Key, partition_date, label (an integer; for regression a double) where it is known. Arguments as for `build_features`."""
-    return _render("labels", model, dialect, tables)
+    return render("labels", model, dialect, tables)
 
 
 def training_set(model: ModelConfig, dialect: Dialect, tables: Mapping[str, str]) -> Query:
     """Accepted features and label, ordered by partition_date and key. Arguments as for `build_features`."""
-    return _render("training_set", model, dialect, tables)
+    return render("training_set", model, dialect, tables)
 
 
 QUERIES = (build_features, accepted_features, quarantined_rows, rejected_rows, labels, training_set)
@@ -126,13 +127,31 @@ def check(model: ModelConfig) -> None:
             query(model, dialect, tables)
 
 
-def _render(template: str, model: ModelConfig, dialect: Dialect, tables: Mapping[str, str]) -> Query:
+def render(
+    template: str,
+    model: ModelConfig,
+    dialect: Dialect,
+    tables: Mapping[str, str],
+    values: Sequence[str | float] = (),
+    **names: Any,
+) -> Query:
+    """A statement of include/sql.
+
+    Args:
+        tables: as for `build_features`.
+        values: what the statement compares columns with. The template writes the first as `__value_0`: data reaches
+            neither Jinja nor the parser, and becomes a literal of the dialect only as the text is written.
+        names: what the template knows beyond the model.
+
+    Raises:
+        InvalidQuery, ValueError: as `build_features`.
+    """
     from sqlglot import exp
 
     missing = [name for name in table_names(model) if name not in tables]
     if missing:
         raise ValueError(f"{model.name}: no reference is given for table {', '.join(missing)}")
-    statement = _shared(template, model)
+    statement = _shared(template, model, **names)
     for node in list(statement.find_all(exp.Table)):
         if node.name.startswith(AUTHORED_QUERY):
             node.replace(_authored(model, node, dialect))
@@ -141,10 +160,10 @@ def _render(template: str, model: ModelConfig, dialect: Dialect, tables: Mapping
             node.set("alias", exp.TableAlias(this=exp.to_identifier(node.name.removeprefix(TABLE))))
     for placeholder in list(statement.find_all(exp.Placeholder)):
         placeholder.replace(exp.column(PARAMETER + placeholder.name))
-    return _written(statement.sql(dialect, pretty=True, identify=True, comments=False), dialect, tables)
+    return _written(statement.sql(dialect, pretty=True, identify=True, comments=False), dialect, tables, values)
 
 
-def _shared(template: str, model: ModelConfig) -> exp.Query:
+def _shared(template: str, model: ModelConfig, **names: Any) -> exp.Query:
     """A statement of include/sql."""
     import jinja2
     import sqlglot
@@ -164,6 +183,7 @@ def _shared(template: str, model: ModelConfig) -> exp.Query:
         categorical=model.features.categorical,
         features=model.features.names,
         label_type="INTEGER" if model.task == "classification" else "DOUBLE",
+        **names,
     )
     return cast(exp.Query, sqlglot.parse_one(text, dialect=AUTHORED))
 
@@ -181,16 +201,26 @@ def _authored(model: ModelConfig, place: exp.Table, dialect: Dialect) -> exp.Sub
     return query.subquery(alias=place.alias)
 
 
-def _written(text: str, dialect: Dialect, tables: Mapping[str, str]) -> Query:
+def _written(text: str, dialect: Dialect, tables: Mapping[str, str], values: Sequence[str | float]) -> Query:
     """Markers are replaced in the text, not in the tree: parameters then come in the order of their question marks, and
-    the reference of a table stays as the platform wrote it."""
+    the reference of a table stays as the platform wrote it. What is put in is not searched again: a value that reads
+    like a marker stays a value."""
     parameters: list[str] = []
 
     def replacement(marker: re.Match[str]) -> str:
         if marker["kind"] == TABLE:
             return tables[marker["name"]]
+        if marker["kind"] == VALUE:
+            return _literal(values[int(marker["name"])], dialect)
         parameters.append(marker["name"])
         return PLACEHOLDERS[dialect].format(marker["name"])
 
-    text = re.sub(rf'(?P<quote>["`])(?P<kind>{TABLE}|{PARAMETER})(?P<name>[a-z0-9_]+)(?P=quote)', replacement, text)
+    text = re.sub(rf'(?P<quote>["`])(?P<kind>{TABLE}|{PARAMETER}|{VALUE})(?P<name>[a-z0-9_]+)(?P=quote)', replacement, text)
     return Query(text, tuple(parameters if dialect == "athena" else dict.fromkeys(parameters)))
+
+
+def _literal(value: str | float, dialect: Dialect) -> str:
+    """Numbers with an exponent, for 0.1 is a DECIMAL in DuckDB and Athena, and with the 17 digits that tell any two apart."""
+    from sqlglot import exp
+
+    return exp.Literal.string(value).sql(dialect) if isinstance(value, str) else f"{value:.16e}"

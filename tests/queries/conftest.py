@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from include.config import ModelConfig, load_model
+from include.platforms import local_engine as engine
 
 FEATURES = """
 SELECT orders.order_id, orders.partition_date, orders.amount, shops.city
@@ -63,5 +64,5 @@ def author(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Author:
 
 @pytest.fixture(scope="module")
 def connection() -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect() as connection:
+    with engine.connected() as connection:  # as the product sets it up
         yield connection

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sqlglot
 
-from include import queries
+from include import monitoring_sql, queries
 from include.config import load_model
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -17,10 +17,32 @@ REFERENCES = {
     "bigquery": "`my-project.source.{}`",
     "athena": '"awsdatacatalog"."source"."{}"',
 }
+PREDICTIONS = {
+    "duckdb": "read_parquet('/lake/predictions/**/*.parquet', hive_partitioning = true)",
+    "bigquery": "`my-project.predictions.flight_delays`",
+    "athena": '"awsdatacatalog"."predictions"."flight_delays"',
+}
+CELLS = {
+    "distance": {"kind": "numeric", "edges": [-0.1, 2475.0]},
+    "carrier": {"kind": "categorical", "values": ["B6", "O'Hare \\ Sons"]},
+}
+
+
+def profile(model, dialect, tables):
+    """Of few cells, and a sample: everything that there is to the statement."""
+    predictions = monitoring_sql.Predictions(PREDICTIONS[dialect], "3", {"kind": "numeric", "edges": [0.5]})
+    return monitoring_sql.profile(model, dialect, tables, CELLS, predictions, [("distance", "score")], 0.1).query
+
+
+def quality(model, dialect, tables):
+    return monitoring_sql.quality(model, dialect, tables, PREDICTIONS[dialect], ["carrier", "origin"])
+
+
+QUERIES = (*queries.QUERIES, profile, quality)
 
 
 @pytest.mark.parametrize("dialect", queries.DIALECTS)
-@pytest.mark.parametrize("query", queries.QUERIES, ids=lambda query: query.__name__)
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: query.__name__)
 def test_rendered_sql_is_the_reviewed_one(query, dialect):
     model = load_model("flight_delays")
     rendered = query(model, dialect, {name: REFERENCES[dialect].format(name) for name in queries.table_names(model)})
@@ -42,7 +64,7 @@ def test_reviewed_sql_parses_in_its_dialect(file):
 
     statement = sqlglot.parse_one(sql, dialect=dialect)
 
-    assert query in {known.__name__ for known in queries.QUERIES}, "nothing writes this file any more: delete it"
+    assert query in {known.__name__ for known in QUERIES}, "nothing writes this file any more: delete it"
     if dialect == "athena":
         assert len(list(statement.find_all(sqlglot.exp.Placeholder))) == len(bound)
     else:
