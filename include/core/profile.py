@@ -2,11 +2,13 @@
 
 A profile is small JSON, one entry per feature, counted in one pass over the rows:
 
-    numeric      {"kind": "numeric", "edges": [...], "counts": [...], "missing": 3, "not_finite": 0}
+    numeric      {"kind": "numeric", "edges": [...], "counts": [...], "missing": 3, "not_finite": 0, "low": 80.0, "high": 4983.0}
     categorical  {"kind": "categorical", "values": [...], "counts": [...], "other": 12, "missing": 0}
 
 Cell i of a number holds the values above edge i-1 up to and with edge i; there is one more count than edges. Every row
-is in exactly one cell, so counts in the same cells add up: profiles of the parts of a table give that of the whole.
+is in exactly one cell, so counts in the same cells add up: profiles of the parts of a table give that of the whole. So do
+`low` and `high`, the least and the largest finite value; they are None where there is none. A profile may lack them, and
+so does any sum that it is part of.
 """
 
 from __future__ import annotations
@@ -74,6 +76,11 @@ def merge(one: Mapping[str, Mapping[str, Any]], other: Mapping[str, Mapping[str,
         merged[name] = dict(cells)
         for key in cells.keys() & {"missing", "not_finite", "other"}:
             merged[name][key] = cells[key] + other[name][key]
+        for key, outer in (("low", min), ("high", max)):
+            merged[name].pop(key, None)
+            if key in cells and key in other[name]:
+                known = [one[key] for one in (cells, other[name]) if one[key] is not None]
+                merged[name][key] = outer(known, default=None)
         merged[name]["counts"] = [a + b for a, b in zip(cells["counts"], other[name]["counts"], strict=True)]
     return merged
 
@@ -90,14 +97,18 @@ def distance(a: Mapping[str, Any], b: Mapping[str, Any]) -> float | None:
         DifferentCells: if they were not counted in the same cells.
     """
     _same_cells(a, b, "the feature")
-    counts = np.array([_all_counts(a), _all_counts(b)], dtype=np.float64)
-    rows = counts.sum(axis=1, keepdims=True)
-    if not rows.all():
-        return None
-    expected = counts.sum(axis=0) * rows / rows.sum()
+    counts = np.array([all_counts(a), all_counts(b)], dtype=np.float64)
+    return float(distances(counts[0], counts[1])) if counts.sum(axis=1).all() else None
+
+
+def distances(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """`distance` of many pairs of windows at once: counts [..., cells] on both sides, each with at least one row."""
+    counts = np.stack([a, b])
+    rows = counts.sum(axis=-1, keepdims=True)
+    expected = counts.sum(axis=0) * rows / rows.sum(axis=0)
     ratio = np.divide(counts, expected, out=np.ones_like(counts), where=counts > 0)
-    g = 2 * float((counts * np.log(ratio)).sum())
-    return max(0.0, g * float(rows.sum() / rows.prod()))
+    g = 2 * (counts * np.log(ratio)).sum(axis=(0, -1))
+    return np.maximum(0.0, g * (rows.sum(axis=0) / rows.prod(axis=0))[..., 0])
 
 
 def changes(a: Mapping[str, Mapping[str, Any]], b: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -122,14 +133,36 @@ def histogram(values: npt.NDArray, edges: npt.NDArray | Sequence[float]) -> npt.
     return np.bincount(cells, minlength=len(edges) + 1).astype(np.int64)
 
 
+def all_counts(cells: Mapping[str, Any]) -> list[int]:
+    """The rows of every cell, those without a value last: every row is in one of them."""
+    rest = ("missing", "not_finite") if cells["kind"] == "numeric" else ("other", "missing")
+    return [*cells["counts"], *(cells[key] for key in rest)]
+
+
+def words(cells: Mapping[str, Any]) -> list[str]:
+    """The cells in the order of `all_counts`, for people."""
+    if cells["kind"] == "categorical":
+        return [*(repr(value) for value in cells["values"]), "other values", "missing"]
+    edges = cells["edges"]
+    if not edges:
+        return ["any number", "missing", "not finite"]
+    alone = [low == _just_below(np.array([high]))[0] for low, high in pairwise(edges)]
+    named = [f"up to {edges[0]:.4g}"]
+    for (low, high), single in zip(pairwise(edges), alone, strict=True):
+        if single:
+            named[-1] = named[-1].replace(f"up to {low:.4g}", f"below {high:.4g}")
+        named.append(f"exactly {high:.4g}" if single else f"above {low:.4g}, up to {high:.4g}")
+    return [*named, f"above {edges[-1]:.4g}", "missing", "not finite"]
+
+
 def _change(name: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
     apart = distance(a, b)
     if apart is None:
         return {"feature": name, "distance": None, "cell": None, "before": None, "after": None}
-    before, after = (np.array(_all_counts(cells)) / sum(_all_counts(cells)) for cells in (a, b))
+    before, after = (np.array(all_counts(cells)) / sum(all_counts(cells)) for cells in (a, b))
     largest = int(np.abs(after - before).argmax())
     shares = {"before": float(before[largest]), "after": float(after[largest])}
-    return {"feature": name, "distance": apart, "cell": _words(a)[largest], **shares}
+    return {"feature": name, "distance": apart, "cell": words(a)[largest], **shares}
 
 
 def _count_numbers(batch: pa.RecordBatch, name: str, edges: Sequence[float]) -> dict[str, Any]:
@@ -140,6 +173,8 @@ def _count_numbers(batch: pa.RecordBatch, name: str, edges: Sequence[float]) -> 
         "counts": histogram(finite, edges).tolist(),
         "missing": missing,
         "not_finite": batch.num_rows - missing - len(finite),
+        "low": float(finite.min()) if len(finite) else None,
+        "high": float(finite.max()) if len(finite) else None,
     }
 
 
@@ -193,24 +228,3 @@ def _same_cells(a: Mapping[str, Any], b: Mapping[str, Any], name: str) -> None:
     for key in ("kind", "edges", "values"):
         if a.get(key) != b.get(key):
             raise DifferentCells(f"{name}: the profiles have different {key}; count both with one reference")
-
-
-def _all_counts(cells: Mapping[str, Any]) -> list[int]:
-    rest = ("missing", "not_finite") if cells["kind"] == "numeric" else ("other", "missing")
-    return [*cells["counts"], *(cells[key] for key in rest)]
-
-
-def _words(cells: Mapping[str, Any]) -> list[str]:
-    """The cells in the order of `_all_counts`, for people."""
-    if cells["kind"] == "categorical":
-        return [*(repr(value) for value in cells["values"]), "other values", "missing"]
-    edges = cells["edges"]
-    if not edges:
-        return ["any number", "missing", "not finite"]
-    alone = [low == _just_below(np.array([high]))[0] for low, high in pairwise(edges)]
-    words = [f"up to {edges[0]:.4g}"]
-    for (low, high), single in zip(pairwise(edges), alone, strict=True):
-        if single:
-            words[-1] = words[-1].replace(f"up to {low:.4g}", f"below {high:.4g}")
-        words.append(f"exactly {high:.4g}" if single else f"above {low:.4g}, up to {high:.4g}")
-    return [*words, f"above {edges[-1]:.4g}", "missing", "not finite"]

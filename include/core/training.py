@@ -199,6 +199,13 @@ def train(
     )
 
 
+def importance(booster: xgboost.Booster, features: Sequence[str]) -> dict[str, float]:
+    """Share of each feature in what the splits of the trees have gained together, 0..1; 0 for one that no tree asks."""
+    gained = {name: float(np.sum(gain)) for name, gain in booster.get_score(importance_type="total_gain").items()}
+    total = sum(gained.values()) or 1.0
+    return {name: gained.get(name, 0.0) / total for name in features}
+
+
 def fit_encodings(
     task: Task,
     batch: pa.RecordBatch,

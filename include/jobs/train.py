@@ -13,7 +13,7 @@ import pyarrow as pa
 from include.core.artifacts import MANIFEST, CorruptArtifact, read_manifest, save_artifact
 from include.core.evaluation import Task
 from include.core.files import sha256_of, write_json
-from include.core.training import Parameters, train
+from include.core.training import Parameters, importance, train
 from include.jobs.process import check_snapshot, every_few_seconds, main, read_columns, task_named
 
 
@@ -87,6 +87,7 @@ def _train(spec: TrainSpec, task: Task, rows: pa.Table, parameters: Parameters, 
         "holdout": trained.holdout.to_json(),
         "metrics": trained.metrics,
         "reference": trained.reference,
+        "importance": importance(trained.booster, trained.spec.names),
     }
     # Another attempt of the same training may have been faster; `run` checks that it was the same.
     with suppress(FileExistsError):

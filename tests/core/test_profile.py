@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.core.files import json_bytes
-from include.core.profile import DifferentCells, changes, count, distance, merge, reference
+from include.core.profile import DifferentCells, all_counts, changes, count, distance, distances, merge, reference
 
 few = st.sampled_from([0.0, -0.0, 1.0, 2.5, 1e300, math.nan, math.inf, -math.inf, None])
 numbers = st.one_of(few, st.floats(), st.integers(-3, 3).map(float))
@@ -188,3 +188,27 @@ def test_profiles_of_different_cells_are_not_compared() -> None:
         merge(one, other)
     with pytest.raises(DifferentCells, match="other features, distance, carrier and distance;"):
         changes(one, {"distance": one["distance"]})
+
+
+@given(rows, rows)
+def test_ranges_add_up_to_that_of_all_rows(first: list, second: list) -> None:
+    whole = of(first + second)
+    merged = merge(count(batch(first), whole), count(batch(second), whole))["distance"]
+    finite = [number for number, _ in first + second if number is not None and math.isfinite(number)]
+    assert (merged["low"], merged["high"]) == (min(finite, default=None), max(finite, default=None))
+
+
+def test_a_range_that_is_not_known_of_one_part_is_not_known_of_the_whole() -> None:
+    one = of([(1.0, "AA")])
+    other = {**one, "distance": {key: value for key, value in one["distance"].items() if key not in {"low", "high"}}}
+    assert merge(one, one)["distance"]["low"] == 1.0
+    for merged in (merge(one, other), merge(other, one)):
+        assert not merged["distance"].keys() & {"low", "high"}
+
+
+@given(rows.filter(bool), rows.filter(bool))
+def test_distances_of_many_are_those_of_each(first: list, second: list) -> None:
+    one = of(first)["distance"]
+    other = count(batch(second), of(first))["distance"]
+    both = np.array([all_counts(one), all_counts(other)], dtype=float)
+    assert distances(both, both[::-1]) == pytest.approx([distance(one, other), distance(other, one)])
