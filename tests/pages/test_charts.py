@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from datetime import date, timedelta
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from include import charts
-from include.charts import Estimate, Line
+from include.charts import Estimate, Line, Mark, Pair, Series
 
 NUMBERS = st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True), st.integers(-(10**12), 10**12))
 ESTIMATES = st.lists(st.builds(Estimate, NUMBERS, NUMBERS, NUMBERS, st.sampled_from([0, 1]), st.booleans()), max_size=6)
@@ -147,3 +149,95 @@ def test_ticks_are_round_within_and_told_apart(low: float, width: float) -> None
     assert len(set(labels)) == len(labels)
     for tick, label in zip(found, labels, strict=True):
         assert float(label.replace("−", "-").replace(",", "")) == pytest.approx(tick, abs=slack + 1e-9)
+
+
+def day(number: int) -> date:
+    return date(2013, 6, 1) + timedelta(days=number)
+
+
+def test_a_timeline_breaks_where_a_day_has_no_number() -> None:
+    values = [(day(n), None if n == 3 else float(n)) for n in range(8) if n != 6]
+    svg = charts.timeline([Series("a", values)], title="t", y_label="y")
+    first, second = of_class(svg, "trace")
+    assert len(points(first)) == 3 and len(points(second)) == 2
+    (alone,) = of_class(svg, "dot")  # a single day between two gaps
+    assert float(alone.attrib["cx"]) > points(second)[-1][0]
+
+
+def test_a_timeline_has_hollow_dots_and_labelled_events_that_do_not_cover_each_other() -> None:
+    values = [(day(n), float(n)) for n in range(30)]
+    events = [(day(10), "version 2"), (day(11), "back to 1"), (day(90), "later")]
+    svg = charts.timeline([Series("a", values), Series("b", values, dots=True)], title="t", y_label="y", events=events)
+    assert len(of_class(svg, "trace")) == 1 and len(of_class(svg, "hollow")) == 30
+    assert ".chart .hollow.dot { fill: var(--paper)" in charts.STYLE
+    one, other = of_class(svg, "event")
+    assert one.attrib["x1"] != other.attrib["x1"] and one.attrib["y1"] != other.attrib["y1"]
+    assert "version 2" in svg and "back to 1" in svg and "later" not in svg
+
+
+@pytest.mark.parametrize("length", [1, 2, 10, 90, 400, 5000])
+def test_days_of_an_axis_do_not_touch_and_end_with_the_last(length: int) -> None:
+    svg = charts.timeline([Series("a", [(day(n), 1.0) for n in range(length)])], title="t", y_label="y")
+    marks = [text for text in parsed(svg).iter("text") if (text.text or "")[-3:] in charts.MONTHS]
+    places = [float(mark.attrib["x"]) for mark in marks]
+    assert marks[-1].text == f"{day(length - 1).day} {charts.MONTHS[day(length - 1).month - 1]}"
+    assert all(b - a > 40 for a, b in pairwise(places)) and len(places) < 8
+
+
+def test_a_timeline_of_nothing_says_so() -> None:
+    assert "nothing to show" in charts.timeline([], title="t", y_label="y")
+
+
+def test_bars_are_as_long_as_their_numbers_and_differ_by_shape() -> None:
+    svg = charts.bars([Pair("a", 0.1, 0.2, 0.3, "20 → 10"), Pair("b", 0.3, None)], title="t", heading="h")
+    now, before, dots = of_class(svg, "s0"), of_class(svg, "s1"), of_class(svg, "hollow")
+    assert float(now[1].attrib["width"]) == pytest.approx(3 * float(now[0].attrib["width"]), abs=0.2)
+    assert len(before) == 1 and len(dots) == 1 and "20 → 10" in svg
+    assert ".s1.bar { fill: none; stroke-dasharray" in charts.STYLE
+
+
+def test_a_bar_that_may_be_cut_does_not_flatten_the_others() -> None:
+    svg = charts.bars([Pair("a", 0.1, 0.1), Pair("rest", 0.9, 0.8, cut=True)], title="t")
+    widths = [float(bar.attrib["width"]) for bar in of_class(svg, "s0")]
+    assert widths[0] == widths[1] and len(of_class(svg, "break")) == 2
+    assert not of_class(charts.bars([Pair("rest", 0.9, 0.8, cut=True)], title="t"), "break")
+
+
+def test_a_spark_has_a_bar_for_each_number_and_a_cross_for_none() -> None:
+    svg = charts.spark([0.1, None, 0.0, 0.2, math.nan], title="t")
+    low, high = of_class(svg, "bar")
+    assert float(high.attrib["height"]) == pytest.approx(2 * float(low.attrib["height"]), abs=0.1)
+    assert len(of_class(svg, "gap")) == 4
+
+
+def test_a_calendar_puts_weeks_beside_each_other_and_says_each_day() -> None:
+    marks = {day(2): Mark("check", "good", "ok"), day(9): Mark("cross", "bad", "broken")}  # Mondays
+    svg, width = charts.calendar(marks, title="t", last=day(9))
+    told = [group.findtext("title") for group in parsed(svg).iter("g")]
+    assert told[0] == "2013-06-03: ok" and told[-1] == "2013-06-10: broken" and told[1] == "2013-06-04: no run" and len(told) == 8
+    left, right = (min(x for x, _ in points(each)) for each in of_class(svg, "open")[:2])
+    assert right - left == pytest.approx(charts.CELL, abs=1) and width >= right
+
+
+def test_every_sign_is_another_shape() -> None:
+    drawn = {str(charts.sign(name, "good")) for name in charts.SIGNS}
+    assert len(drawn) == len(charts.SIGNS)
+    with pytest.raises(ValueError, match="no sign"):
+        charts.sign("smile", "good")
+
+
+def test_a_forest_includes_its_limits() -> None:
+    found = charts.forest([Estimate(1, 0.5, 1.5)] * 2, titles=["a", "b"], axis_title="s", limits=[9.0, None])
+    (limit,), (dot,) = of_class(found.rows[0], "limit"), of_class(found.rows[0], "dot")
+    assert float(limit.attrib["x1"]) > float(dot.attrib["cx"]) and not of_class(found.rows[1], "limit")
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.dates(), NUMBERS), max_size=8), st.lists(NUMBERS, max_size=8), st.text(max_size=30))
+def test_no_numbers_break_what_is_drawn_by_day(
+    values: list[tuple[date, float | None]], found: list[float | None], text: str
+) -> None:
+    text = "".join(char for char in text if char.isprintable())
+    parsed(charts.timeline([Series("a", values)] * 2, title="t", y_label="y", events=[(each, text) for each, _ in values]))
+    parsed(charts.spark(found, title="t"))
+    parsed(charts.bars([Pair(text, each, each, each, text) for each in found], title="t", heading=text))
