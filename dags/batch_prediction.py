@@ -19,7 +19,8 @@ from airflow.sdk import DAG, chain
 from include.config import load_models
 from include.defaults import DAILY, dag_arguments, prediction_form, wanted
 from include.platforms import platform_for
-from include.tasks.prediction import audit_predictions, choose_model, list_range, publish, resolve_partition, start_predictions
+from include.tasks.prediction import audit_predictions, choose_model, list_range, publish, resolve_partition
+from include.tasks.runs import start_runs
 from include.tasks.validation import validate_features, validate_source
 
 for model in load_models():
@@ -49,6 +50,6 @@ for model in load_models():
         # A run about a range only starts one run for each of its partitions.
         days = list_range(model, range_runs)
         resolved >> days
-        start_predictions(model, "start_range_runs", days)
+        start_runs(model, "predict", days, "start_range_runs")
         # Last: a task is given a copy of the params that its DAG has by then, and serialising them costs more than all else.
         dag.params = prediction_form()

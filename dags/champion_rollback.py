@@ -16,8 +16,8 @@ from airflow.sdk import DAG, chain
 
 from include.config import load_models
 from include.defaults import dag_arguments, rollback_form, wanted
-from include.tasks.prediction import start_predictions
 from include.tasks.promotion import list_predictions, roll_back
+from include.tasks.runs import start_runs
 
 for model in load_models():
     if not wanted(f"rollback_{model.name}"):
@@ -27,6 +27,6 @@ for model in load_models():
         rolled_back = roll_back(model)
         runs = list_predictions(model, rolled_back)
         chain(rolled_back, runs)
-        start_predictions(model, "start_predictions", runs)
+        start_runs(model, "predict", runs, "start_predictions")
         # Last: a task is given a copy of the params that its DAG has by then, and serialising them costs more than all else.
         dag.params = rollback_form()

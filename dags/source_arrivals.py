@@ -21,8 +21,7 @@ from include.config import load_models
 from include.defaults import dag_arguments, wanted
 from include.platforms import platform_for
 from include.tasks.arrivals import deliver_alerts, find_training_due, find_unpublished
-from include.tasks.prediction import start_predictions
-from include.tasks.training import start_training
+from include.tasks.runs import start_runs
 
 for model in load_models():
     if not wanted(f"arrivals_{model.name}"):
@@ -34,6 +33,6 @@ for model in load_models():
         max_active_runs=1,
         **dag_arguments(model, "arrivals", __doc__),
     ):
-        start_predictions(model, "start_predictions", find_unpublished(model))
-        start_training(model, find_training_due(model))
+        start_runs(model, "predict", find_unpublished(model), "start_predictions")
+        start_runs(model, "train", find_training_due(model), "start_training")
         deliver_alerts()

@@ -24,16 +24,20 @@ Every model under `include/models` has the DAGs below; `<model>` stands for its 
 
 
 def page(dags: Iterable[Any], models: Iterable[Any]) -> str:
-    """The page. All models have the same DAGs, so one of them is shown; what differs is in the table of models.
+    """The page. All DAGs of a file are alike, so one of them is shown; what differs is in the table of models.
 
     Raises:
         ValueError: if a task says nothing about itself.
     """
     models = sorted(models, key=lambda model: model.name)
     dags = sorted(dags, key=lambda dag: Path(dag.fileloc).name)
-    shown = models[0].name
-    kinds = [dag for dag in dags if f"model:{shown}" in dag.tags]
-    return "\n".join([HEAD, *(_section(dag, shown) for dag in kinds), "## Models\n", _models(models, kinds, dags)])
+    shown = {dag.fileloc: dag for dag in sorted(dags, key=lambda dag: dag.dag_id, reverse=True)}
+    sections = [_section(dag, _model_of(dag)) for _, dag in sorted(shown.items())]
+    return "\n".join([HEAD, *sections, "## Models\n", _models(models, dags)])
+
+
+def _model_of(dag: Any) -> str:
+    return next(tag.removeprefix("model:") for tag in dag.tags if tag.startswith("model:"))
 
 
 def _section(dag: Any, model: str) -> str:
@@ -58,16 +62,16 @@ def _section(dag: Any, model: str) -> str:
     return "\n".join(lines)
 
 
-def _models(models: list[Any], kinds: list[Any], dags: list[Any]) -> str:
-    names = [dag.dag_id.removesuffix(f"_{models[0].name}") for dag in kinds]
+def _models(models: list[Any], dags: list[Any]) -> str:
     by_id = {dag.dag_id: dag for dag in dags}
+    names = list(dict.fromkeys(dag.dag_id.removesuffix(f"_{_model_of(dag)}") for dag in dags))
     rows = [
         (
             f"`{model.name}`",
             model.owner.team,
             model.tier,
             f"{model.start} to {model.end or 'today'}",
-            *(_schedule(by_id[f"{name}_{model.name}"], model.name) for name in names),
+            *(_schedule(by_id.get(f"{name}_{model.name}"), model.name) for name in names),
         )
         for model in models
     ]
@@ -75,9 +79,14 @@ def _models(models: list[Any], kinds: list[Any], dags: list[Any]) -> str:
 
 
 def _schedule(dag: Any, model: str) -> str:
-    from airflow.sdk import AssetOrTimeSchedule, CronPartitionTimetable, CronTriggerTimetable
+    from airflow.sdk import AssetOrTimeSchedule, CronPartitionTimetable, CronTriggerTimetable, PartitionedAssetTimetable
 
+    if dag is None:
+        return "(not for this model)"
     times = dag.timetable
+    if isinstance(times, PartitionedAssetTimetable):
+        watched: Any = times.asset_condition
+        return f"each partition of asset `{_generic(watched.name, model)}`"
     if isinstance(times, CronPartitionTimetable):
         return f"{_cron(times)}, for the day before" if times.run_offset == -1 else f"{_cron(times)}, offset {times.run_offset}"
     if isinstance(times, AssetOrTimeSchedule):

@@ -73,6 +73,11 @@ def champion_as_of(model: str, day: date) -> ModelVersion | None:
     return usable[-1].version if usable else None
 
 
+def promotion_of(model: str, version: str) -> Change | None:
+    """The change that first made a version champion; None if it never was."""
+    return next((c for c in history(model) if c.action == "promote" and c.version.version == version), None)
+
+
 def promote(model: str, version: ModelVersion, as_of: date, expected: int, workspace: str, facts: Mapping[str, Any]) -> Change:
     """Make a version champion, provided that the last change is still number `expected` (0: there was none).
 
@@ -89,7 +94,7 @@ def roll_back(
     to: str | None,
     workspace: str,
     facts: Mapping[str, Any],
-    check: Callable[[ModelVersion], None] = lambda version: None,
+    check: Callable[[ModelVersion], object] = lambda version: None,
 ) -> Change:
     """Make a former champion champion again: the given version, or the last one before today's that was not rolled back.
 

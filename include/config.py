@@ -219,6 +219,59 @@ class Approval(Section):
     wait_hours: Annotated[float, Field(gt=0, le=24 * 30)] = Field(default=72, description="No answer by then means no")
 
 
+class Drift(Section):
+    """When published partitions count as changed. Limits allow for the number of rows, of columns and for past variation."""
+
+    sample: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.1, description="Share of a partition's rows that is profiled, always the same rows; 1 for small partitions"
+    )
+    false_alarms: Annotated[float, Field(gt=0, le=0.2)] = Field(
+        default=0.01, description="Chance that a run alarms at all if nothing has changed, over all columns together"
+    )
+    tolerance: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.01, description="Distance of no consequence; about the square of a shift in standard deviations"
+    )
+    min_rows: Annotated[int, Field(ge=30)] = Field(default=200, description="Fewer profiled rows cannot be judged")
+    history_days: Annotated[int, Field(ge=56, le=800)] = Field(
+        default=112, description="Days before a partition that tell what is usual; the first 28 before it are its baseline"
+    )
+    pairs_of: Annotated[int, Field(ge=0, le=12)] = Field(
+        default=6, description="Rank correlations are watched among so many of the most important features, weekly"
+    )
+    cooldown_days: Annotated[int, Field(ge=0, le=90)] = Field(
+        default=7, description="An alarm that goes on is not mailed and starts nothing again before so many days"
+    )
+
+
+class Quality(Section):
+    """When a model counts as worse, by its loss on matured labels."""
+
+    max_excess_loss: Annotated[float, Field(gt=0, le=10)] = Field(
+        default=0.1, description="Tolerated loss above what the model itself expects, as a share of it"
+    )
+    false_alarms: Annotated[float, Field(gt=0, le=0.2)] = Field(
+        default=0.01, description="Chance, per run, of calling a model worse that is at the limit of what is tolerated"
+    )
+    min_labelled: Annotated[int, Field(ge=30)] = Field(default=200, description="Labelled rows without which nothing is judged")
+    probation_days: Annotated[int, Field(ge=0, le=90)] = Field(
+        default=28, description="So long a new champion is compared with the one before, and rolled back if it is worse"
+    )
+
+
+class Labelling(Section):
+    """Labels that are bought: only after an alarm, and only where none come by themselves in time."""
+
+    rows_per_request: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
+        default=0, description="Rows put into the label queue after an alarm; 0: labels are never bought"
+    )
+    rows_per_month: Annotated[int, Field(ge=0)] = Field(default=1000, description="Budget of a calendar month of partitions")
+    cost_per_row: Annotated[float, Field(ge=0)] = Field(default=0.0, description="For the ledger, in the budget's currency")
+    wait_days: Annotated[float, Field(gt=0, le=60)] = Field(default=7, description="How long a request waits for its answers")
+    patience_days: Annotated[int, Field(ge=0, le=365)] = Field(
+        default=7, description="Labels that come by themselves within so many days are waited for and not bought"
+    )
+
+
 class ModelConfig(Section):
     name: Name
     title: Annotated[str, Field(min_length=1)]
@@ -241,11 +294,21 @@ class ModelConfig(Section):
     training: Training = Training()
     gate: Gate = Gate()
     approval: Approval = Approval()
+    monitoring: Literal["every_partition", "weekly_query"] = Field(
+        default="every_partition",
+        description="every_partition: drift and matured quality of each published partition; weekly_query: one query on the "
+        "quality of the last matured week, the cheapest there is",
+    )
+    drift: Drift = Drift()
+    quality: Quality = Quality()
+    labelling: Labelling = Labelling()
 
     @model_validator(mode="after")
     def key_is_no_feature(self) -> ModelConfig:
         if self.source.key in self.features.names:
             raise ValueError(f"features must not contain the key {self.source.key!r}: a model would learn the rows by heart")
+        if reserved := sorted({"score", "decision"} & set(self.features.names)):
+            raise ValueError(f"features must not be named {' or '.join(reserved)}: predictions have columns of this name")
         if self.end is not None and self.end < self.start:
             raise ValueError("end is before start")
         return self

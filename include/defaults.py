@@ -84,6 +84,22 @@ def training_form() -> ParamsDict:
     })
 
 
+def monitoring_form() -> ParamsDict:
+    return ParamsDict({"partition": _day("Partition", "The published day to judge again, e.g. 2013-04-01")})
+
+
+def labelling_form() -> ParamsDict:
+    return ParamsDict({
+        "request": Param(
+            None,
+            type=["null", "string"],
+            pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}[.]v[0-9]{5}$",
+            title="Request",
+            description="The key of a label request in the ledger, e.g. 2013-04-01.v00001",
+        )
+    })
+
+
 def rollback_form() -> ParamsDict:
     return ParamsDict({
         "version": Param(
@@ -93,6 +109,14 @@ def rollback_form() -> ParamsDict:
             maximum=999_999_999,
             title="Version",
             description="Which former champion; empty for the one before today's that was not rolled back",
+        ),
+        "withdraw": Param(
+            None,
+            type=["null", "integer"],
+            minimum=1,
+            maximum=999_999_999,
+            title="Withdraw",
+            description="The version that is to go: if another is champion by then, nothing happens; empty for whichever it is",
         ),
         "why": Param(type="string", minLength=3, maxLength=500, title="Why", description="What is wrong with today's champion"),
         "predict_again": Param(

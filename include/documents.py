@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,13 @@ def write(place: str, content: bytes) -> None:
 def sibling(place: str, name: str) -> str:
     """The place of another document in the same folder."""
     return f"{place.rpartition('/')[0]}/{name}"
+
+
+def link(page: str, target: str) -> str:
+    """How a page links to another document of the same root, so that the link holds wherever both are served or copied to."""
+    if ("://" in page) != ("://" in target):
+        return target
+    return posixpath.relpath(target, posixpath.dirname(page))
 
 
 def _path(place: str) -> Any:

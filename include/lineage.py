@@ -74,7 +74,7 @@ def explain_snapshot(model: ModelConfig, snapshot: str) -> list[Step]:
 
 
 def _version(model: ModelConfig, version: str) -> list[Step]:
-    change = next((c for c in champions.history(model.name) if c.version.version == version and c.action == "promote"), None)
+    change = champions.promotion_of(model.name, version)
     if change is None:
         raise Unexplained(f"{model.name}: the ledger has no promotion of version {version}: restore it from a backup")
     body = change.body

@@ -235,6 +235,7 @@ def _effect(kind: str, task: str, dag: Any, partition: str) -> str:
             "The champion had been changed before this failed. Not all that was to be predicted again may have been started.",
         ),
         "monitor": (f"Published predictions are not touched. For {partition or 'this run'} drift was not judged.",) * 3,
+        "label": ("Published predictions are not touched. Labels that were asked for have not been judged.",) * 3,
         "arrivals": ("Data that has landed may stay unpublished until a run of this DAG succeeds.",) * 3,
     }.get(kind, ("Not known here; the runbook says what depends on this DAG.",) * 3)
     if before == after:

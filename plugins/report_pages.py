@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 PREFIX = "/reports"
 KEY = "page"
-FOLDERS = ("evaluations", "validations")
+FOLDERS = ("evaluations", "monitoring", "validations")
 TYPES = {".html": "text/html; charset=utf-8", ".json": "application/json"}
 SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]*")  # no hidden file, no "..", nothing that is encoded
 MAX_BYTES = 20_000_000

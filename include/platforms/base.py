@@ -90,6 +90,22 @@ class Platform(Protocol):
         differently), shift (Kolmogorov-Smirnov distance of the scores, 0..1).
         """
 
+    def profile(self, model: ModelConfig, run: XComArg) -> XComArg:
+        """How the rows of the partition and of the days before it lie in the cells of the version that has scored it: one
+        pass, where the data is, over the days that have not been counted yet. Facts: folder (of `<day>.json`, the documents
+        of `monitoring_sql.DayProfile`), days, rows (profiled), population (published)."""
+
+    def evaluate_matured(self, model: ModelConfig, run: XComArg) -> XComArg:
+        """Sums of loss and of expected loss over the rows whose labels have come, by day, version and slice; for a new
+        champion also those of the champion before, which scores the same days. Facts: document (rows and former, as
+        `monitoring_sql.QualityRow`), days, seconds."""
+
+    def queue_labels(self, model: ModelConfig, request: XComArg) -> XComArg:
+        """A stratified sample of the unlabelled rows of the days, put where people or a service find it. Facts: rows, place."""
+
+    def await_labels(self, model: ModelConfig) -> BaseOperator:
+        """A deferrable sensor on the answers to the request of the run; fails after `labelling.wait_days`."""
+
     # Inside tasks.
     def marker(self, model: ModelConfig, partition: date) -> str:
         """Where the marker of a source partition appears once the partition is complete."""
@@ -118,11 +134,21 @@ class Platform(Protocol):
             ValueError: naming what leaks (`LeakFound`), or what else forbids learning from it.
         """
 
-    def check_artifact(self, model: ModelConfig, version: dict[str, Any]) -> None:
-        """Are a version's files still those that were registered?
+    def manifest_of(self, model: ModelConfig, version: dict[str, Any]) -> dict[str, Any]:
+        """The manifest of a version whose files are still those that were registered.
 
         Raises:
             ValueError: naming the file that is gone or was changed.
+        """
+
+    def monitoring_folder(self, model: ModelConfig) -> str:
+        """Where the monitoring of a model keeps its documents and pages; a folder or a URI."""
+
+    def label_answers(self, model: ModelConfig, request: str) -> list[dict[str, Any]]:
+        """What was asked for in a label request, with the answers: partition, stratum, weight, score, label (None: not answered).
+
+        Raises:
+            ValueError: naming what is wrong with the answers.
         """
 
     def snapshot_manifest(self, model: ModelConfig, snapshot: str) -> dict[str, Any]:

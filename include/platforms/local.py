@@ -22,12 +22,14 @@ from include.platforms import lake
 from include.platforms import local_engine as engine
 from include.platforms.base import Publication, SourceChanged
 from include.platforms.landing import LandingTrigger
+from include.platforms.local_labelling import await_labels, label_answers, queue_labels
+from include.platforms.local_monitoring import evaluate_matured, monitoring_folder, profile
 from include.platforms.local_training import (
-    check_artifact,
     evaluate,
     evaluation_folder,
     inspect_training_set,
     labelled_until,
+    manifest_of,
     shadow_score,
     snapshot_manifest,
     snapshot_training_set,
@@ -40,22 +42,28 @@ if TYPE_CHECKING:
     from airflow.sdk.bases.operator import BaseOperator
 
 __all__ = [
+    "await_labels",
     "await_source",
     "build_features",
-    "check_artifact",
     "dataset",
     "declared_rows",
     "evaluate",
+    "evaluate_matured",
     "evaluation_folder",
     "find_predictions",
     "fingerprint",
     "inspect_training_set",
+    "label_answers",
     "labelled_until",
     "landed",
     "landing_watchers",
+    "manifest_of",
     "marker",
+    "monitoring_folder",
     "postprocess",
+    "profile",
     "publish",
+    "queue_labels",
     "report_page",
     "restore",
     "score",

@@ -205,14 +205,14 @@ def shadow_score(model: ModelConfig, run: dict[str, Any], version: dict[str, Any
     return facts | (_compare(model, place) if "champion" in scored else {})
 
 
-def check_artifact(model: ModelConfig, version: dict[str, Any]) -> None:
+def manifest_of(model: ModelConfig, version: dict[str, Any]) -> dict[str, Any]:
     """See `platforms.base.Platform`. Files are read and nothing is loaded, so it needs no process of its own."""
     from include.core.artifacts import CorruptArtifact, read_manifest  # imports XGBoost, which takes a second
 
     try:
-        read_manifest(Path(version["artifact"]), version["manifest_sha256"])
+        return read_manifest(Path(version["artifact"]), version["manifest_sha256"])
     except CorruptArtifact as error:
-        raise ValueError(f"{model.name}: version {version['version']} cannot be champion: {error}") from None
+        raise ValueError(f"{model.name}: version {version['version']} cannot be used: {error}") from None
 
 
 def snapshot_manifest(model: ModelConfig, snapshot: str) -> dict[str, Any]:

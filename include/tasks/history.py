@@ -8,6 +8,8 @@ from typing import Any
 from include import ledger
 from include.config import ModelConfig
 
+VERDICT, MATURED = "monitoring_verdict", "matured_quality"
+
 
 def published(model: str) -> dict[str, ledger.Record]:
     """The present publication of every partition, by partition key."""
@@ -23,6 +25,21 @@ def before(model: str, partition: date, count: int = 7) -> list[ledger.Record]:
     """The present publications of the last partitions before a day, nearest last."""
     earlier = sorted((key, record) for key, record in published(model).items() if key < partition.isoformat())
     return [record for _, record in earlier[-count:]]
+
+
+def verdicts(model: str) -> dict[str, dict[str, Any]]:
+    """The last verdict of monitoring on every partition, by partition key."""
+    last: dict[str, dict[str, Any]] = {}
+    for record in ledger.read(VERDICT, model):
+        known = last.get(record.body["partition"])
+        if known is None or known["publication"] <= record.body["publication"]:
+            last[record.body["partition"]] = record.body
+    return last
+
+
+def matured_key(partition: date, version: str) -> str:
+    """The ledger's name for what was first known of a day of a version, when its labels had come."""
+    return f"{partition}.v{int(version)}"
 
 
 def record_attempt(model: ModelConfig, run: dict[str, Any], source: str) -> None:

@@ -6,9 +6,7 @@ import logging
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import task
-from airflow.sdk.definitions.mappedoperator import MappedOperator
 from airflow.sdk.definitions.xcom_arg import PlainXComArg, XComArg
 from airflow.sdk.exceptions import AirflowSkipException
 
@@ -37,20 +35,6 @@ class AuditFailed(ValueError):
         super().__init__(message)
         self.checks = report.failed
         self.facts = {"Model version": version, "Report": str(report.page)}
-
-
-def start_predictions(model: ModelConfig, task_id: str, runs: XComArg) -> MappedOperator:
-    """One run of predict_<model> for each of `runs`, with the id that it names; a run of that id is left as it is.
-
-    Without a logical date: these runs are about a partition, not about the moment at which they were asked for.
-    """
-    return TriggerDagRunOperator.partial(
-        task_id=task_id,
-        trigger_dag_id=f"predict_{model.name}",
-        logical_date=None,
-        skip_when_already_exists=True,
-        map_index_template="{{ task.trigger_run_id }}",
-    ).expand_kwargs(runs)
 
 
 class Resolved(NamedTuple):

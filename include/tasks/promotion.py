@@ -54,7 +54,7 @@ def _promote(
     }
     as_of = partitions.parse(run["as_of"])
     # Since it was tried, days may have passed: a person was asked.
-    platform_for(model).check_artifact(model, version)
+    platform_for(model).manifest_of(model, version)
     try:
         change = champions.promote(model.name, ModelVersion(**version), as_of, champion["number"], run["workspace"], facts)
     except champions.ChampionChanged as lost:
@@ -76,10 +76,11 @@ def _roll_back(model: ModelConfig, *, dag_run: Any = None, params: Any = None, o
     """One atomic change of champion, and which partitions are to be predicted again. Done twice it is done once."""
     to, why, first, last = _checked_rollback(dag_run, params)
     workspace = partitions.workspace_of(dag_run)
+    _skip_if_withdrawn(model, params["withdraw"], workspace)
     facts = {"reasons": [why], "dag_id": dag_run.dag_id, "run_id": dag_run.run_id, "asked_by": dag_run.triggering_user_name}
     platform = platform_for(model)
     change = champions.roll_back(
-        model.name, to, workspace, facts, check=lambda version: platform.check_artifact(model, asdict(version))
+        model.name, to, workspace, facts, check=lambda version: platform.manifest_of(model, asdict(version))
     )
     affected = affected_partitions(model, change.previous, first, last) if params["predict_again"] else []
     outlet_events[assets.champion(model)].extra = {"version": change.version.version, "previous": change.previous, "why": why}
@@ -130,12 +131,23 @@ def affected_partitions(model: ModelConfig, version: str | None, first: date | N
     return sorted(day for day in days if (first is None or day >= first) and (last is None or day <= last))
 
 
+def _skip_if_withdrawn(model: ModelConfig, withdraw: int | None, workspace: str) -> None:
+    """Between asking for a rollback and carrying it out another version may have become champion: it is none of its business."""
+    changes = champions.history(model.name)
+    done = any(change.body["workspace"] == workspace for change in changes)
+    if withdraw is not None and changes and not done and changes[-1].version.version != str(withdraw):
+        now = changes[-1].version.version
+        raise AirflowSkipException(f"version {withdraw} is no longer champion, {now} is: there is nothing to withdraw")
+
+
 def _checked_rollback(dag_run: Any, params: Any) -> tuple[str | None, str, date | None, date | None]:
     """The form is checked by the UI; a conf that comes by API or CLI is only as good as this."""
-    partitions.refuse_unknown_conf(dag_run, "version", "why", "predict_again", "first_partition", "last_partition")
+    partitions.refuse_unknown_conf(dag_run, "version", "withdraw", "why", "predict_again", "first_partition", "last_partition")
     version, why = params["version"], params["why"]
-    if version is not None and (not isinstance(version, int) or isinstance(version, bool) or not 0 < version < 10**9):
-        raise ValueError(f"version {version!r} must be a number such as 3, or empty for the champion before")
+    for name in ("version", "withdraw"):
+        given = params[name]
+        if given is not None and (not isinstance(given, int) or isinstance(given, bool) or not 0 < given < 10**9):
+            raise ValueError(f"{name} {given!r} must be a number such as 3, or empty")
     if not isinstance(why, str) or not 3 <= len(why.strip()) <= 500:
         raise ValueError("why must say in 3 to 500 characters what is wrong with the champion: it is all that a reader will know")
     if not isinstance(params["predict_again"], bool):

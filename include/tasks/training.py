@@ -7,9 +7,6 @@ from dataclasses import asdict
 from datetime import date, timedelta
 from typing import Any
 
-from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
-from airflow.sdk.definitions.mappedoperator import MappedOperator
-from airflow.sdk.definitions.xcom_arg import XComArg
 from airflow.sdk.exceptions import AirflowSkipException
 
 from include import champions, documents, evaluation_page, ledger, partitions, retraining
@@ -24,17 +21,6 @@ from include.tasks.validation import validate
 log = logging.getLogger(__name__)
 
 REASONS: dict[str, retraining.RunReason] = {"scheduled": "schedule", "retraining": "request", "backfill": "backfill"}
-
-
-def start_training(model: ModelConfig, runs: XComArg) -> MappedOperator:
-    """The run of train_<model> that answers the open requests, if any; a run of that id is left as it is."""
-    return TriggerDagRunOperator.partial(
-        task_id="start_training",
-        trigger_dag_id=f"train_{model.name}",
-        logical_date=None,
-        skip_when_already_exists=True,
-        map_index_template="{{ task.trigger_run_id }}",
-    ).expand_kwargs(runs)
 
 
 @model_task

@@ -16,7 +16,9 @@ from airflow.models.dagrun import DagRun
 from tests.dag_runs import states
 
 MODEL = "flight_delays"
-PREDICT, TRAIN, ARRIVALS = (f"{kind}_{MODEL}" for kind in ("predict", "train", "arrivals"))
+PREDICT, TRAIN, ARRIVALS, MONITOR, LABEL, ROLLBACK = (
+    f"{kind}_{MODEL}" for kind in ("predict", "train", "arrivals", "monitor", "label", "rollback")
+)
 
 
 def source_file(lake: Path, day: str, table: str = "flights") -> Path:

@@ -14,14 +14,15 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.serialization.serialized_objects import DagSerialization
 
-from include.config import REPOSITORY
+from include.config import REPOSITORY, load_models
 from include.model_task import Read
 from tests.conftest import ROOT
 
-KINDS = {"predict", "train", "arrivals", "rollback"}
+KINDS = {"predict", "train", "arrivals", "rollback", "monitor"}
 # What a person writes for other people to read; it goes into the ledger and a mail, and nowhere else.
 REASONS = {"why"}
-TAGS = re.compile(r"model:[a-z0-9_]+|pipeline:(predict|train|arrivals|rollback)|platform:(local|aws|gcp)|tier:[123]")
+PIPELINES = "|".join((*sorted(KINDS), "label"))
+TAGS = re.compile(rf"model:[a-z0-9_]+|pipeline:({PIPELINES})|platform:(local|aws|gcp)|tier:[123]")
 # What a person or another system may have typed, and where such text would do harm.
 FREE_TEXT = re.compile(r"\{[{%][^}]*\b(params|conf|run_id|dag_run|triggering_asset_events|note)\b")
 
@@ -34,8 +35,12 @@ def dags() -> dict[str, Any]:
 
 
 def test_every_model_has_its_pipelines(dags: dict[str, Any]) -> None:
-    assert {dag_id.split("_")[0] for dag_id in dags} == KINDS
-    assert len(dags) % len(KINDS) == 0 and dags
+    assert {dag_id for dag_id in dags if not dag_id.startswith("label_")} == {
+        f"{kind}_{model.name}" for kind in KINDS for model in load_models()
+    }
+    assert {dag_id for dag_id in dags if dag_id.startswith("label_")} == {
+        f"label_{model.name}" for model in load_models() if model.labelling.rows_per_request
+    }
 
 
 def test_every_dag_says_what_it_is_and_whose(dags: dict[str, Any]) -> None:

@@ -27,6 +27,10 @@ SAY_WHY_NO_CHAMPION = [
     *(f"jobs/{name}" for name in ("train", "tune", "inspect", "evaluate")),
     *("retraining", "champions", "documents", "lineage", "platforms/local_training", "registry/mlflow"),
 ]
+SAY_WHY_NOT_JUDGED = [
+    *(f"tasks/{name}" for name in ("monitoring", "labels", "weekly", "findings")),
+    *("labelling", "monitoring_sql", "platforms/local_monitoring", "platforms/local_labelling", "core/drift", "core/profile"),
+]
 # Of a wrong call between two modules, which no model.yaml and no data can bring about; or put in front of a message.
 SAID_TO_DEVELOPERS = [
     *("parameters: ", "task is {spec.task", "not a DATE", "is no alias", "is no SHA-256", "versions are numbers such as 3"),
@@ -34,6 +38,8 @@ SAID_TO_DEVELOPERS = [
         "training.search: {name}",
         "training.search.trials is",
         "cannot be the name of a model",
+        "sample is {sample}",
+        "{state}: {sentence}",
         "the {role}: {error}",
         "the {what}: {error}",
     ),
@@ -117,19 +123,26 @@ def test_every_kind_of_error_that_stops_a_prediction_is_in_its_runbook() -> None
         assert any(symptom in message for message in messages for symptom in known), f"{kind}: {messages}"
 
 
-def test_every_message_that_stops_a_training_or_a_rollback_is_in_its_runbook() -> None:
+@pytest.mark.parametrize(
+    ("runbook", "modules"), [("continuous_training", SAY_WHY_NO_CHAMPION), ("drift_monitoring", SAY_WHY_NOT_JUDGED)]
+)
+def test_every_message_that_stops_a_run_is_in_its_runbook(runbook: str, modules: list[str]) -> None:
     """Message by message: whatever a task raises for people, also where it only ends the run."""
     from include.core.artifacts import REMEDY
 
-    known = symptoms(ROOT / "docs" / "runbooks" / "continuous_training.md")
+    known = symptoms(ROOT / "docs" / "runbooks" / f"{runbook}.md")
     unknown = []
-    for name in SAY_WHY_NO_CHAMPION:
+    for name in modules:
         for node in ast.walk(ast.parse((ROOT / "include" / f"{name}.py").read_text())):
             if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
                 messages = [text.replace("{REMEDY}", REMEDY) for text in texts(node.exc)]
                 if messages and not any(said in message for said in [*known, *SAID_TO_DEVELOPERS] for message in messages):
                     unknown.append((name, max(messages, key=len)))
     assert unknown == []
+
+
+def test_every_answer_of_the_governor_is_in_the_runbook() -> None:
+    known = symptoms(ROOT / "docs" / "runbooks" / "continuous_training.md")
     refusals = [text for text in texts(ast.parse((ROOT / "include" / "retraining.py").read_text())) if "refused: " in text]
     assert len(refusals) >= 6
     assert [
@@ -170,25 +183,27 @@ def test_keys_of_the_table_for_new_models_are_there() -> None:
 
 
 def test_the_page_of_the_ledger_has_every_kind_of_record() -> None:
-    kinds = set()
-    for file in (ROOT / "include").rglob("*.py"):
-        tree = ast.parse(file.read_text())
-        constants = {
-            target.id: value.value
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Assign)
-            for names, values in [(node.targets[0], node.value)]
-            for target, value in zip(
-                names.elts if isinstance(names, ast.Tuple) else [names],
-                values.elts if isinstance(values, ast.Tuple) else [values],
-                strict=False,
-            )
-            if isinstance(target, ast.Name) and isinstance(value, ast.Constant)
-        }
+    kinds, trees = set(), {file: ast.parse(file.read_text()) for file in (ROOT / "include").rglob("*.py")}
+    constants = {
+        prefix + target.id: value.value
+        for module, tree in trees.items()
+        for prefix in (f"{module.stem}.", f"{module}:")  # as another module names it, and as it names it itself
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        for names, values in [(node.targets[0], node.value)]
+        for target, value in zip(
+            names.elts if isinstance(names, ast.Tuple) else [names],
+            values.elts if isinstance(values, ast.Tuple) else [values],
+            strict=False,
+        )
+        if isinstance(target, ast.Name) and isinstance(value, ast.Constant)
+    }
+    for module, tree in trees.items():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "ledger.append":
-                kind = node.args[0]
-                kinds.add(kind.value if isinstance(kind, ast.Constant) else constants[ast.unparse(kind)])
+                kind, name = node.args[0], ast.unparse(node.args[0])
+                named = name if "." in name else f"{module}:{name}"
+                kinds.add(kind.value if isinstance(kind, ast.Constant) else constants[named])
     rows = re.findall(r"^\| `([a-z_]+)`", (ROOT / "docs" / "ledger.md").read_text(), re.MULTILINE)
     assert len(kinds) > 8 and sorted(rows) == sorted(kinds)
 
