@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from demo import story
 from demo.airflow_api import RequestRefused
+from demo.picture import picture_of
 from demo.postgres import PostgresFailed
 from demo.progress import RunFailed, Screen
 from demo.results import top_key, trainings
@@ -73,9 +74,14 @@ def run() -> None:
     lake = root / "lake"
     story.land_spring(lake, screen)
     with running_airflow(root, port=_port(), extra=_only_the_demos_own(lake), say=screen.say) as airflow:
-        story.tell(airflow, screen)
+        alarm = story.tell(airflow, screen)
     print(f"\n{story.tables(lake)}\n")
     print(_where_to_look(lake))
+    picture = picture_of(alarm, root / "monitoring.png")
+    print(f"The first alarm of the curfew, a page for a browser: {_shown(alarm)}")
+    print(
+        f"  and as a picture: {_shown(picture)}\n" if picture else "  (no Chromium or Chrome is here to make a picture of it)\n"
+    )
     screen.say("Done; everything is stopped")
 
 

@@ -56,6 +56,15 @@ TRAININGS = """
 """
 TRAININGS_HEADER = ("as of", "verdict", "rule", "AUC", "champion's", "log loss", "champion's", "champion then", "why")
 
+# What monitoring said of each partition, and what it started.
+MONITORED = """
+    WITH verdict AS (SELECT json -> 'body' AS body FROM read_json_objects($verdicts))
+    SELECT body ->> 'partition', body ->> 'outcome', body ->> '$.sentences[0]',
+           list_aggregate((body -> 'actions')::VARCHAR[], 'string_agg', ', '), body ->> 'page'
+    FROM verdict ORDER BY 1, (body ->> 'publication')::INT
+"""
+MONITORED_HEADER = ("partition", "verdict", "why", "started")
+
 
 def partitions(lake: Path, model: str) -> list[tuple[object, ...]]:
     """One row per published partition, with the columns of its header; the last two are None where no outcomes have landed."""
@@ -78,6 +87,15 @@ def trainings(lake: Path, model: str) -> list[tuple[object, ...]]:
     with duckdb.connect() as connection:
         rows = connection.execute(TRAININGS, places).fetchall()
     return [(*row[:8], _in_short(row[1], row[2], json.loads(row[9]), row[8]), row[10]) for row in rows]
+
+
+def monitored(lake: Path, model: str) -> list[tuple[object, ...]]:
+    """One row per verdict of monitoring, by partition, with the columns of its header and the path of its page."""
+    folder = lake / "ledger" / "monitoring_verdict" / model
+    if not folder.exists():
+        return []
+    with duckdb.connect() as connection:
+        return connection.execute(MONITORED, {"verdicts": f"{folder}/*.json"}).fetchall()
 
 
 def top_key(lake: Path, model: str) -> str:

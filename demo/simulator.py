@@ -56,6 +56,22 @@ SOURCES = {
     "planes": ("planes.csv", "SELECT tailnum, year AS built_year, seats, engines FROM raw ORDER BY tailnum"),
 }  # fmt: skip
 
+# Something that changes in the world, for who wants to see a model meet it: the airports get a curfew. What left after six in
+# the evening leaves four hours earlier; the afternoon gets crowded, and who leaves then arrives later than before.
+CURFEW = {
+    "flights": """
+        SELECT * EXCLUDE (earlier) REPLACE (
+            scheduled_departure - to_minutes(earlier) AS scheduled_departure,
+            scheduled_departure_minute - earlier AS scheduled_departure_minute,
+            (scheduled_arrival_minute + 1440 - earlier) % 1440 AS scheduled_arrival_minute
+        )
+        FROM (SELECT *, CASE WHEN scheduled_departure_minute >= 1080 THEN 240 ELSE 0 END AS earlier FROM day)""",
+    # The key of a flight ends with the hour and minute of the old timetable.
+    "flight_outcomes": """
+        SELECT * REPLACE (arrival_delay + CASE WHEN right(flight_id, 4) >= '1400' THEN 25 ELSE 0 END AS arrival_delay)
+        FROM day""",
+}
+
 INTEGERS = ("year", "month", "day", "flight", "sched_dep_time", "sched_arr_time", "minute", "seats", "engines")
 NUMBERS = ("distance", "arr_delay", "temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib")
 TEXTS = ("carrier", "tailnum", "origin", "dest")
@@ -67,19 +83,19 @@ TYPES = (
 )
 
 
-def land(lake: Path, first: date, last: date) -> dict[str, int]:
+def land(lake: Path, first: date, last: date, curfew: date | None = None) -> dict[str, int]:
     """Lands flights and weather for every day from first to last (both included), and planes once.
 
-    Landing a day again changes nothing. Returns: rows per table.
+    `curfew`: the day from which there is one, see above. Landing a day again changes nothing. Returns: rows per table.
 
     Raises:
         ValueError: if a day lies outside of 2013.
     """
-    rows = {table: _land_days(lake, table, first, last) for table in ("flights", "weather")}
+    rows = {table: _land_days(lake, table, first, last, curfew) for table in ("flights", "weather")}
     return rows | {"planes": _land_file(lake / "source" / "planes", _table("planes"))}
 
 
-def land_outcomes(lake: Path, first: date, last: date | None = None) -> dict[str, int]:
+def land_outcomes(lake: Path, first: date, last: date | None = None, curfew: date | None = None) -> dict[str, int]:
     """Lands how the flights of one day, or of every day from first to last, went. The caller says which days are over.
 
     Returns: rows per table.
@@ -87,17 +103,28 @@ def land_outcomes(lake: Path, first: date, last: date | None = None) -> dict[str
     Raises:
         ValueError: if a day lies outside of 2013.
     """
-    return {"flight_outcomes": _land_days(lake, "flight_outcomes", first, last or first)}
+    return {"flight_outcomes": _land_days(lake, "flight_outcomes", first, last or first, curfew)}
 
 
-def _land_days(lake: Path, table: str, first: date, last: date) -> int:
+def _land_days(lake: Path, table: str, first: date, last: date, curfew: date | None) -> int:
     if not FIRST <= first <= last <= LAST:
         raise ValueError(f"{first} to {last}: the flights are those of {FIRST} to {LAST}, and the first day comes first")
     partitions = _partitions(table)
     silent = next(iter(partitions.values())).slice(0, 0)  # no weather was observed on the last day of the year
-    return sum(
-        _land_file(lake / "source" / table / f"partition_date={day}", partitions.get(day, silent)) for day in _days(first, last)
-    )
+
+    def said(day: date) -> pa.Table:
+        data = partitions.get(day, silent)
+        return _under_curfew(table, data) if curfew and day >= curfew else data
+
+    return sum(_land_file(lake / "source" / table / f"partition_date={day}", said(day)) for day in _days(first, last))
+
+
+def _under_curfew(table: str, data: pa.Table) -> pa.Table:
+    if table not in CURFEW:
+        return data
+    with duckdb.connect() as connection:
+        connection.register("day", data)
+        return connection.sql(CURFEW[table]).to_arrow_table().cast(data.schema)
 
 
 def _land_file(folder: Path, data: pa.Table) -> int:

@@ -1,4 +1,5 @@
-"""The story that `make demo` tells: a model is trained, approved and used, replaced by a better one, and kept from a worse one.
+"""The story that `make demo` tells: a model is trained, approved and used, replaced by a better one, kept from a worse one, and
+learns anew when the world has changed (demo/curfew.py).
 
 All of it is real: flights of 2013, a scheduler, a gate. Only the person who is asked is played by the demo.
 """
@@ -9,9 +10,9 @@ from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 
-from demo import simulator
+from demo import curfew, simulator
 from demo.progress import RunFailed, Screen, Watch, follow, follow_tasks, runs_of, tasks_of, wait_for_dags
-from demo.results import PARTITIONS_HEADER, TRAININGS_HEADER, partitions, table, trainings
+from demo.results import MONITORED_HEADER, PARTITIONS_HEADER, TRAININGS_HEADER, monitored, partitions, table, trainings
 from demo.stack import Airflow
 
 MODEL = "flight_delays"
@@ -33,13 +34,13 @@ def land_spring(lake: Path, screen: Screen) -> None:
     screen.say("Landed rows: " + ", ".join(f"{name} {count:,}" for name, count in (flights | outcomes).items()))
 
 
-def tell(airflow: Airflow, screen: Screen) -> None:
-    """Trains, approves, predicts, trains again.
+def tell(airflow: Airflow, screen: Screen) -> str:
+    """Trains, approves, predicts, trains again, and sees the world change; the path of the page of that alarm.
 
     Raises:
         RunFailed: if a run fails, or the first model is not promoted: then there is nothing to predict with.
     """
-    wait_for_dags(airflow, screen, [TRAIN, PREDICT], seconds=120)
+    wait_for_dags(airflow, screen, [TRAIN, PREDICT, curfew.MONITOR, curfew.LABEL], seconds=120)
     screen.say(f"Look at it: {airflow.api.address}  user {airflow.user}  password {airflow.password}")
 
     screen.say(f"A first model, as of {FIRST}")
@@ -55,9 +56,13 @@ def tell(airflow: Airflow, screen: Screen) -> None:
     )
     simulator.land(airflow.lake, LANDED_FROM, LATER[-1])
     simulator.land_outcomes(airflow.lake, LANDED_FROM, LATER[-1] - timedelta(days=1))
-    airflow.api.unpause(PREDICT)
+    for dag_id in (PREDICT, curfew.MONITOR, curfew.LABEL):
+        airflow.api.unpause(dag_id)
     later = [_training(airflow, screen, day) for day in LATER]  # one after the other: Airflow lets no two run at once
     follow(airflow, screen, [_backfill(airflow, screen), *later], seconds=1200)
+    alarm = curfew.tell(airflow, screen)
+    _say_verdict(airflow, screen, curfew.LATER)
+    return alarm
 
 
 def tables(lake: Path) -> str:
@@ -66,12 +71,13 @@ def tables(lake: Path) -> str:
     Raises:
         RunFailed: if something is missing in it.
     """
-    published, judged = partitions(lake, MODEL), trainings(lake, MODEL)
-    if [row[0] for row in published] != [str(day) for day in PREDICTED]:
+    published, judged, watched = partitions(lake, MODEL), trainings(lake, MODEL), monitored(lake, MODEL)
+    if [row[0] for row in published] != [str(day) for day in (*PREDICTED, *curfew.WATCHED)]:
         raise RunFailed(f"not every partition is published:\n{table(PARTITIONS_HEADER, published)}")
-    if [row[0] for row in judged] != [str(day) for day in (FIRST, *LATER)]:
+    if [row[0] for row in judged] != [str(day) for day in (FIRST, *LATER, curfew.LATER)]:
         raise RunFailed(f"not every training has a verdict:\n{table(TRAININGS_HEADER, [row[:-1] for row in judged])}")
-    return f"{table(PARTITIONS_HEADER, published)}\n\n{table(TRAININGS_HEADER, [row[:-1] for row in judged])}"
+    shown = [(PARTITIONS_HEADER, published), (MONITORED_HEADER, watched), (TRAININGS_HEADER, judged)]
+    return "\n\n".join(table(header, [row[: len(header)] for row in rows]) for header, rows in shown)
 
 
 def _train(airflow: Airflow, day: date) -> str:
