@@ -1,19 +1,38 @@
-"""Does the gate pay? `python -m benchmarks.closed_loop [--policy frozen,always,ours] [--weeks 39]`
+"""Does the closed loop pay? `python -m benchmarks.closed_loop [--policy frozen,always,ours] [--weeks 39] [--hindsight]`
 
 The flights of 2013 in their order, with the product's own functions: a first model as of 1 April, then each Monday a
-challenger is tuned and trained on what was known that morning, and each policy decides whether it replaces its champion:
+challenger is tuned and trained on what was known that morning, and each policy decides whether it is trained at all, and
+whether it replaces the champion:
 
-    frozen   never                                   the first model all year
-    always   whatever was trained last               what a scheduled retraining without a gate does
-    ours     what core.gates says, by the model.yaml
+    frozen       never                                    the first model all year
+    always       each Monday, whatever was trained        what a scheduled retraining without a gate does
+    weekly       each Monday, behind the gate             the default schedule of a model
+    cron4        every 4 weeks, behind the gate
+    cron         every N weeks, behind the gate           N such that it trains at least as often as `ours`
+    ours         monitoring day by day; behind the gate   decay of matured labels asks for a training, and 8 weeks without
+                                                          one; a new champion that is shown to be worse is rolled back
+
+And as if no labels came by themselves, so that those which judge the champion must be bought:
+
+    fixed        300 rows each week, behind the gate      if these say decay, a training; and 8 weeks without one
+    ours_labels  rows after lasting drift, likewise       300 a request, 900 a month, by the model.yaml
 
 Each day is scored by the champion of that morning and judged by what happened. All policies choose among the same
-challengers. Nothing here is chosen by looking at the months that are measured: the parameters are those of the
-model.yaml, the rules of the gate come from the simulations of `benchmarks.gates`.
+challengers. The labels that a training learns from, and its gate judges by, are the same for each training of all policies,
+and are not counted in labels_*.
+
+Nothing here is chosen by looking at the months that are measured: the parameters are those of the model.yaml, the rules of
+the gate come from the simulations of `benchmarks.gates`. `--hindsight` shows what other limits of decay would have done in
+these very months: to learn from, not to choose by.
+
+Few releases decide a year, and which Mondays a schedule happens to meet decides about them. So each schedule is also begun
+in every possible week, and means over these are shown: they say more of a policy than its year from 1 April does.
 
 A release is harmful if the new champion's log loss over the next four weeks is higher than the old one's would have been.
 
-Prints a table per policy and month and, last, one line of JSON: auc_*, logloss_*, releases_*, harmful_*.
+Prints a table per policy and month and, last, one line of JSON: auc_*, logloss_*, retrains_*, releases_*, harmful_*,
+rollbacks_*, labels_*, as mean_* over all weeks to begin in, and of pairs of policies the mean daily difference with its
+standard error.
 """
 
 from __future__ import annotations
@@ -24,294 +43,231 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import date, timedelta
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from benchmarks.closed_loop_monitoring import Monitor
+from benchmarks.closed_loop_policies import Daily, Decision, Outcome, Policy, by_the_gate, replay
+from benchmarks.closed_loop_world import FIRST_AS_OF, LAST_DAY, MODEL, Challenger, Year, challenger, mondays, the_year
 from include.config import ModelConfig, load_model
-from include.core import gates
-from include.core.artifacts import predict
-from include.core.comparison import side_by_side
-from include.core.evaluation import evaluate, standard_error
-from include.core.features import categories, encode
-from include.core.training import Trained, train
-from include.core.tuning import Space, tune
+from include.core import quality
+from include.core.evaluation import standard_error
 
-MODEL = "flight_delays"
-FIRST_AS_OF = date(2013, 4, 1)
-LAST_DAY = date(2013, 12, 31)
-HARM_DAYS = 28
-
-
-@dataclass(frozen=True)
-class Challenger:
-    """What was trained on a Monday, and its score of every row of the year, in the order of the rows."""
-
-    as_of: date
-    trained: Trained
-    scores: npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Year:
-    """The rows of the year, ordered by day: features and label."""
-
-    rows: pa.Table
-    days: npt.NDArray[np.datetime64]
-    labels: npt.NDArray[np.int64]
-
-    def between(self, first: date, last: date) -> slice:
-        """Where the rows of the days from first to last are, both included."""
-        low, high = np.searchsorted(self.days, [np.datetime64(first), np.datetime64(last) + 1])
-        return slice(int(low), int(high))
-
-
-@dataclass(frozen=True)
-class Release:
-    as_of: date
-    why: str
-    harm: float  # of log loss over the next four weeks; above 0 the new champion was worse than the old one
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """`daily`: day → (AUC, log loss) of what was published."""
-
-    policy: str
-    daily: dict[date, tuple[float, float]]
-    releases: list[Release]
-    verdicts: dict[str, int]
-
-    @property
-    def auc(self) -> float:
-        return float(np.mean([auc for auc, _ in self.daily.values()]))
-
-    @property
-    def log_loss(self) -> float:
-        return float(np.mean([loss for _, loss in self.daily.values()]))
-
-    @property
-    def harmful(self) -> int:
-        return sum(release.harm > 0 for release in self.releases)
-
-
-Decision = Callable[[Challenger, Challenger], tuple[bool, str]]
-
-
-def mondays(weeks: int) -> list[date]:
-    return [day for week in range(1, weeks + 1) if (day := FIRST_AS_OF + timedelta(weeks=week)) <= LAST_DAY]
-
-
-def the_year(model: ModelConfig, folder: Path) -> Year:
-    """Land the year and make all its features and labels by the product's SQL."""
-    from demo import simulator
-    from include import queries
-    from include.platforms import local_engine as engine
-
-    lake = folder / "lake"
-    os.environ["AILERON_LAKE"] = str(lake)
-    simulator.land(lake, model.start, LAST_DAY)
-    simulator.land_outcomes(lake, model.start, LAST_DAY)
-    file = folder / "year.parquet"
-    with engine.connected() as connection:
-        query = queries.training_set(model, engine.DIALECT, engine.tables(model))
-        engine.write(connection, query, {"first_partition": model.start, "last_partition": LAST_DAY}, file)
-    rows = pq.read_table(file, partitioning=None)
-    return Year(rows, rows["partition_date"].to_numpy(), rows["label"].to_numpy())
-
-
-def challenger(model: ModelConfig, year: Year, as_of: date, trials: int) -> Challenger:
-    """What train_<model> would have trained that morning: the same window, search and seed."""
-    training, search = model.training, model.training.search
-    last = as_of - timedelta(days=model.labels.delay_days)
-    known = year.rows.slice(*_span(year.between(last - timedelta(days=training.window_days - 1), last)))
-    numeric, categorical = model.features.numeric, model.features.categorical
-    tuned = tune(
-        known,
-        model.task,
-        numeric,
-        categorical,
-        "label",
-        Space(tuple(search.windows), tuple(search.half_lives), training.max_trees),
-        trials=trials,
-        validation_days=search.validation_days,
-        holdout_days=training.holdout_days,
-        min_rows=training.min_rows,
-        seed=training.seed,
+SCHEDULED_WEEKS = 8
+CRON, OURS, FIXED, OURS_LABELS = "cron", "ours", "fixed", "ours_labels"
+POLICIES = {
+    policy.name: policy
+    for policy in (
+        Policy("frozen"),
+        Policy("always", every_weeks=1, gated=False),
+        Policy("weekly", every_weeks=1),
+        Policy("cron4", every_weeks=4),
+        Policy(CRON),  # every_weeks is known when `ours` is through
+        Policy(OURS, SCHEDULED_WEEKS, watch="labels in time"),
+        Policy(FIXED, SCHEDULED_WEEKS, watch="labels each week"),
+        Policy(OURS_LABELS, SCHEDULED_WEEKS, watch="labels after alarms"),
     )
-    trained = train(
-        known,
-        model.task,
-        numeric,
-        categorical,
-        "label",
-        tuned.parameters,
-        holdout_days=training.holdout_days,
-        min_rows=training.min_rows,
-    )
-    matrix, _ = encode(_one_batch(year.rows), trained.spec)
-    return Challenger(as_of, trained, predict(trained.booster, matrix).astype(np.float64))
+}
+LIMITS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # of quality.max_excess_loss, in hindsight
 
 
-def by_the_gate(model: ModelConfig, year: Year) -> Decision:
-    """What the gate of the model.yaml says of a challenger: the same evaluation, rules and holdout as in train_<model>."""
-    coded = {name: categories(_one_batch(year.rows), name) for name in model.gate.slices}
-
-    def decide(champion: Challenger, other: Challenger) -> tuple[bool, str]:
-        seen = max(champion.trained.training.last, other.trained.training.last)
-        held_out = year.between(seen + timedelta(days=1), other.as_of - timedelta(days=model.labels.delay_days))
-        columns = {
-            name: (pc.fill_null(codes.indices, -1).to_numpy(zero_copy_only=False)[held_out], codes.dictionary.to_pylist())
-            for name, codes in coded.items()
-        }
-        document = side_by_side(
-            model.task,
-            year.labels[held_out],
-            champion.scores[held_out],
-            other.scores[held_out],
-            columns,
-            model.prediction.decision_threshold,
-            np.unique(year.days[held_out], return_inverse=True)[1],
-        )
-        days = year.days[held_out]
-        document |= {"first": str(days[0]), "last": str(days[-1]), "data_changes": None}
-        for role, one in (("challenger", other), ("champion", champion)):
-            part = one.trained.training
-            document[role] |= {
-                "manifest_sha256": f"{one.as_of}",
-                "trained_from": part.first.isoformat(),
-                "trained_to": part.last.isoformat(),
-                "training_rows": part.rows,
-                "megabytes": len(one.trained.booster.save_raw("ubj")) / 1e6,
-                "seconds_per_million": 1.0,
-            }
-        circumstances = gates.Circumstances(
-            decay_confirmed=False,
-            champion_age_days=(other.as_of - champion.trained.training.last).days,
-            label_coverage=1.0,
-            holdout_uses=0,
-            artifact_checked=True,
-        )
-        verdict = gates.judge(document, model.gate_rules, circumstances)
-        return verdict.outcome == "PROMOTE", verdict.outcome if verdict.outcome != "PROMOTE" else f"PROMOTE ({verdict.rule})"
-
-    return decide
-
-
-def replay(policy: str, decide: Decision, year: Year, challengers: Sequence[Challenger], last_day: date) -> Outcome:
-    """A year under a policy; challengers[0] is the first champion of all of them."""
-    champion, releases = challengers[0], list[Release]()
-    verdicts: dict[str, int] = {}
-    daily: dict[date, tuple[float, float]] = {}
-    coming = list(challengers[1:])
-    for offset in range((last_day - FIRST_AS_OF).days + 1):
-        day = FIRST_AS_OF + timedelta(days=offset)
-        if coming and coming[0].as_of == day:
-            other = coming.pop(0)
-            promoted, why = decide(champion, other)
-            verdicts[why] = verdicts.get(why, 0) + 1
-            if promoted:
-                releases.append(Release(day, why, _harm(year, champion, other, day)))
-                champion = other
-        rows = year.between(day, day)
-        measured = evaluate("classification", year.labels[rows], champion.scores[rows])
-        if measured["auc"] is not None and measured["log_loss"] is not None:
-            daily[day] = (measured["auc"], measured["log_loss"])
-    return Outcome(policy, daily, releases, verdicts)
-
-
-def _harm(year: Year, old: Challenger, new: Challenger, day: date) -> float:
-    rows = year.between(day, min(day + timedelta(days=HARM_DAYS - 1), LAST_DAY))
-    losses = [evaluate("classification", year.labels[rows], one.scores[rows])["log_loss"] for one in (old, new)]
-    assert losses[0] is not None and losses[1] is not None
-    return losses[1] - losses[0]
-
-
-def run(policies: Sequence[str], weeks: int, trials: int | None, folder: Path) -> list[Outcome]:
-    model = load_model(MODEL)
-    year = the_year(model, folder)
+def train_all(model: ModelConfig, year: Year, weeks: int, trials: int | None) -> list[Challenger]:
     started, trained = time.monotonic(), []
     days = [FIRST_AS_OF, *mondays(weeks)]
     for number, as_of in enumerate(days, start=1):
         trained.append(challenger(model, year, as_of, trials or model.training.search.trials))
         print(f"trained {number} of {len(days)}: as of {as_of}, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-    known: dict[str, Decision] = {
-        "frozen": lambda champion, other: (False, "never"),
-        "always": lambda champion, other: (True, "always"),
-        "ours": by_the_gate(model, year),
-    }
-    last_day = min(LAST_DAY, days[-1] + timedelta(days=6))
-    return [replay(policy, known[policy], year, trained, last_day) for policy in policies]
+    return trained
 
 
-def show(outcomes: Sequence[Outcome]) -> None:
+def run(
+    names: Sequence[str], model: ModelConfig, year: Year, challengers: Sequence[Challenger], folder: Path
+) -> dict[str, list[Outcome]]:
+    """The year under each policy, with its schedule begun in each possible week, on 1 April first; with `cron` comes `ours`,
+    which says how often it trains."""
+    monitor, decide = Monitor(model, year), by_the_gate(model, year)
+    found: dict[str, list[Outcome]] = {}
+    wanted = [name for name in POLICIES if name in names or (name == OURS and CRON in names)]
+    for name in sorted(wanted, key=lambda name: name == CRON):
+        weeks = cadence(len(found[OURS][0].trainings), len(challengers) - 1) if name == CRON else POLICIES[name].every_weeks
+        found[name] = begun_anywhere(replace(POLICIES[name], every_weeks=weeks), monitor, decide, challengers, folder)
+    return {name: found[name] for name in wanted}
+
+
+def begun_anywhere(
+    policy: Policy, monitor: Monitor, decide: Decision, challengers: Sequence[Challenger], folder: Path
+) -> list[Outcome]:
+    """A year for each week in which the schedule may have begun. Few releases decide a year, and which Mondays a schedule
+    happens to meet decides about them: a single year says little of a schedule."""
+    last_day = min(LAST_DAY, challengers[-1].as_of + timedelta(days=6))
+    return [
+        replay(replace(policy, begun=begun), monitor, decide, challengers, last_day, folder / f"{policy.name}-{begun}")
+        for begun in range(policy.every_weeks or 1)
+    ]
+
+
+def cadence(trainings: int, weeks: int) -> int:
+    """The longest time between trainings, in weeks, with which there are at least so many."""
+    return max((every for every in range(1, weeks + 1) if weeks // every >= trainings), default=1)
+
+
+def show(found: Mapping[str, Sequence[Outcome]]) -> None:
+    outcomes = [of_policy[0] for of_policy in found.values()]
     months = sorted({day.replace(day=1) for outcome in outcomes for day in outcome.daily})
-    print(f"{'mean daily AUC':16}" + "".join(f"{month:%b}".rjust(8) for month in months) + "    year")
+    for title, number in (("mean daily AUC", 0), ("mean daily log loss", 1)):
+        print(f"{title:20}" + "".join(f"{month:%b}".rjust(8) for month in months) + "    year")
+        for outcome in outcomes:
+            of_months = [[both[number] for day, both in outcome.daily.items() if day.replace(day=1) == month] for month in months]
+            means = [*map(np.mean, of_months), outcome.log_loss if number else outcome.auc]
+            print(f"{outcome.policy.name:20}" + "".join(f"{mean:8.4f}" for mean in means))
+        print()
+    heads = ("every weeks", "trainings", "releases", "harmful", "rollbacks", "labels")
+    print(" " * 20 + "".join(head.rjust(12) for head in heads))
     for outcome in outcomes:
-        means = [np.mean([auc for day, (auc, _) in outcome.daily.items() if day.replace(day=1) == month]) for month in months]
-        print(f"{outcome.policy:16}" + "".join(f"{mean:8.4f}" for mean in means) + f"{outcome.auc:8.4f}")
-    print(f"{'mean daily log loss':16}")
+        released = (len(outcome.releases), outcome.harmful, len(outcome.rollbacks))
+        numbers = (outcome.policy.every_weeks or "-", len(outcome.trainings), *released, outcome.labels)
+        print(f"{outcome.policy.name:20}" + "".join(str(one).rjust(12) for one in numbers))
+    print()
     for outcome in outcomes:
-        means = [np.mean([loss for day, (_, loss) in outcome.daily.items() if day.replace(day=1) == month]) for month in months]
-        print(f"{outcome.policy:16}" + "".join(f"{mean:8.4f}" for mean in means) + f"{outcome.log_loss:8.4f}")
-    for outcome in outcomes:
-        print(f"{outcome.policy}: {len(outcome.releases)} releases, {outcome.harmful} harmful; verdicts {outcome.verdicts}")
-        if outcome.policy != "ours" and outcomes[-1].policy == "ours":
-            difference, error = apart(outcomes[-1], outcome)
-            print(f"  mean daily AUC of ours minus {outcome.policy}: {difference:+.4f}, standard error {error:.4f}")
-        for release in outcome.releases if outcome.policy == "ours" else ():
+        print(f"{outcome.policy.name}: {_counted(outcome.verdicts)}")
+        if outcome.policy.watch:
+            print(f"  monitoring: {_counted(outcome.judged)}")
+            print(f"  trainings: {', '.join(f'{day:%d %b} ({why})' for day, why in outcome.trainings)}")
+            if outcome.repeated:
+                print(f"  labels: {outcome.repeated} of {outcome.labels} were bought before")
+        for release in outcome.releases if outcome.policy.name != "always" else ():
             print(f"  {release.as_of} {release.why}: log loss of the next four weeks {release.harm:+.4f}")
+        for rollback in outcome.rollbacks:
+            print(f"  {rollback.as_of} rolled back, {rollback.why}: log loss of the next four weeks {rollback.harm:+.4f}")
+    print("\nThe schedule begun in each possible week, means, and of the AUC the standard deviation, least and most")
+    heads = ("years", "trainings", "releases", "harmful", "log loss", "AUC", "sd", "least", "most")
+    print(" " * 20 + "".join(head.rjust(12) for head in heads))
+    for name, of_policy in found.items():
+        aucs = [outcome.auc for outcome in of_policy]
+        counts = [np.mean(values) for values in zip(*map(_counts, of_policy), strict=True)]
+        means = (np.mean([outcome.log_loss for outcome in of_policy]), np.mean(aucs), np.std(aucs), min(aucs), max(aucs))
+        print(
+            f"{name:20}{len(of_policy):12}" + "".join(f"{one:12.1f}" for one in counts) + "".join(f"{one:12.4f}" for one in means)
+        )
+    print("\nMean of days ± standard error: schedules begun on 1 April; and the means of all weeks to begin in")
+    for one, other in _pairs(found):
+        for of_one, of_other in ((found[one][:1], found[other][:1]), (found[one], found[other])):
+            differences = _differences(averaged(of_one), averaged(of_other)).items()
+            told = ", ".join(f"{name} {mean:+.4f} ± {error:.4f}" for name, (mean, error) in differences)
+            print(f"{one} minus {other}: {told}")
 
 
-def apart(one: Outcome, other: Outcome) -> tuple[float, float]:
-    """The mean daily difference in AUC, and its standard error: days of a week depend on each other, weeks hardly do."""
-    days = sorted(one.daily)
-    differences = np.array([one.daily[day][0] - other.daily[day][0] for day in days])
+def averaged(outcomes: Sequence[Outcome]) -> Daily:
+    """The mean of each day over several years."""
+    days = [[outcome.daily[day] for outcome in outcomes] for day in sorted(outcomes[0].daily)]
+    means = [(float(np.mean([auc for auc, _ in day])), float(np.mean([loss for _, loss in day]))) for day in days]
+    return dict(zip(sorted(outcomes[0].daily), means, strict=True))
+
+
+def apart(one: Daily, other: Daily, number: int = 0) -> tuple[float, float]:
+    """The mean daily difference in AUC (0) or log loss (1), and its standard error: days of a week depend on each other, weeks
+    hardly do."""
+    days = sorted(one)
+    differences = np.array([one[day][number] - other[day][number] for day in days])
     weeks = np.unique([(day - FIRST_AS_OF).days // 7 for day in days], return_inverse=True)[1]
     return float(differences.mean()), standard_error(differences, weeks) or 0.0
 
 
-def figures(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for outcome in outcomes:
-        found |= {
-            f"auc_{outcome.policy}": round(outcome.auc, 4),
-            f"logloss_{outcome.policy}": round(outcome.log_loss, 4),
-            f"releases_{outcome.policy}": len(outcome.releases),
-            f"harmful_{outcome.policy}": outcome.harmful,
-        }
-    return found
+def hindsight(model: ModelConfig, year: Year, challengers: Sequence[Challenger], folder: Path) -> None:
+    """What other limits of decay would have done: of the first model, left alone, on how many days it would have been called
+    decayed and since when; of `fixed` how many of its weeks; and the year under `ours`, mean of all weeks to begin in."""
+    print("\nIn hindsight, on the measured months themselves: to learn from, not to choose by")
+    heads = ("days decayed", "first", "weeks of fixed", "trainings", "after decay", "releases", "harmful", "AUC", "log loss")
+    print("max_excess_loss" + "".join(head.rjust(15) for head in heads))
+    monitor, decide = Monitor(model, year), by_the_gate(model, year)
+    last_day = min(LAST_DAY, challengers[-1].as_of + timedelta(days=6))
+    days = [FIRST_AS_OF + timedelta(days=offset) for offset in range((last_day - FIRST_AS_OF).days + 1)]
+    published = dict.fromkeys(days, challengers[0])
+    lost = {day: monitor.losses(challengers[0], monitor.matured(challengers[0], published, day)) for day in days}
+    for limit in LIMITS:
+        monitor.model = model.model_copy(update={"quality": model.quality.model_copy(update={"max_excess_loss": limit})})
+        rules = quality.Rules(limit, model.quality.false_alarms, model.quality.min_labelled)
+        decayed = [day for day in days if quality.judge_decay(lost[day], rules).state == "decay"]
+        fixed = replay(POLICIES[FIXED], monitor, decide, challengers, last_day, folder / f"{FIXED}-{limit:g}")
+        years = begun_anywhere(POLICIES[OURS], monitor, decide, challengers, folder / f"{limit:g}")
+        trainings, releases, harmful = (np.mean(values) for values in zip(*map(_counts, years), strict=True))
+        after_decay = np.mean([sum(why != "schedule" for _, why in outcome.trainings) for outcome in years])
+        seen = (len(decayed), f"{decayed[0]:%d %b}" if decayed else "-", fixed.judged["labels say decay"])
+        means = [f"{np.mean(values):.4f}" for values in ([one.auc for one in years], [one.log_loss for one in years])]
+        numbers = [*seen, *(f"{one:.1f}" for one in (trainings, after_decay, releases, harmful)), *means]
+        print(f"{limit:<15g}" + "".join(str(one).rjust(15) for one in numbers))
 
 
-def _one_batch(rows: pa.Table) -> pa.RecordBatch:
-    return rows.combine_chunks().to_batches()[0]
+def figures(found: Mapping[str, Sequence[Outcome]]) -> dict[str, Any]:
+    """By policy, its schedule begun on 1 April; as mean_* the means over all weeks to begin in."""
+    told: dict[str, Any] = {}
+    measures: dict[str, tuple[int, Callable[[Outcome], float]]] = {
+        "auc": (4, lambda outcome: outcome.auc),
+        "logloss": (4, lambda outcome: outcome.log_loss),
+        "retrains": (1, lambda outcome: len(outcome.trainings)),
+        "releases": (1, lambda outcome: len(outcome.releases)),
+        "harmful": (1, lambda outcome: outcome.harmful),
+        "rollbacks": (1, lambda outcome: len(outcome.rollbacks)),
+        "labels": (0, lambda outcome: outcome.labels),
+    }
+    for name, of_policy in found.items():
+        for measure, (digits, of) in measures.items():
+            value = of(of_policy[0])
+            told[f"{measure}_{name}"] = value if isinstance(value, int) else round(value, digits)
+            told[f"mean_{measure}_{name}"] = round(float(np.mean([of(outcome) for outcome in of_policy])), digits)
+    for one, other in _pairs(found):
+        for prefix, of_one, of_other in (("", found[one][:1], found[other][:1]), ("mean_", found[one], found[other])):
+            for measure, (mean, error) in _differences(averaged(of_one), averaged(of_other)).items():
+                told[f"{prefix}{measure}_{one}_minus_{other}"] = [round(mean, 5), round(error, 5)]
+    return told
 
 
-def _span(rows: slice) -> tuple[int, int]:
-    return rows.start, rows.stop - rows.start
+def _pairs(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Those that are to be told apart: ours from all that has labels in time, and the two ways to buy labels."""
+    there = list(names)
+    pairs = [(OURS, name) for name in there if name not in (OURS, FIXED, OURS_LABELS)]
+    pairs += [(OURS_LABELS, FIXED), (OURS_LABELS, "frozen")]
+    return [(one, other) for one, other in pairs if one in there and other in there]
+
+
+def _counts(outcome: Outcome) -> tuple[int, int, int]:
+    return len(outcome.trainings), len(outcome.releases), outcome.harmful
+
+
+def _differences(one: Daily, other: Daily) -> dict[str, tuple[float, float]]:
+    return {name: apart(one, other, number) for number, name in enumerate(("auc", "logloss"))}
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{what} {times}" for what, times in sorted(counts.items())) or "nothing"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.closed_loop", description=__doc__.splitlines()[0])
-    parser.add_argument("--policy", default="frozen,always,ours")
+    parser.add_argument("--policy", default=",".join(POLICIES))
     parser.add_argument("--weeks", type=int, default=39, help="Mondays after 1 April")
     parser.add_argument("--trials", type=int, help="parameter sets per search; the model.yaml's by default")
+    parser.add_argument("--hindsight", action="store_true", help="also: what other limits of decay would have done")
     asked = parser.parse_args()
-    policies = asked.policy.split(",")
-    if unknown := sorted(set(policies) - {"frozen", "always", "ours"}):
-        sys.exit(f"--policy: {', '.join(unknown)} is not one of frozen, always, ours")
-    with tempfile.TemporaryDirectory(prefix="closed-loop-") as folder:
-        outcomes = run(policies, asked.weeks, asked.trials, Path(folder))
-    show(outcomes)
-    print(json.dumps(figures(outcomes)))
+    names = asked.policy.split(",")
+    if unknown := sorted(set(names) - set(POLICIES)):
+        sys.exit(f"--policy: {', '.join(unknown)} is not one of {', '.join(POLICIES)}")
+    with tempfile.TemporaryDirectory(prefix="closed-loop-") as temporary:
+        folder = Path(temporary)
+        os.environ["AIRFLOW_HOME"] = str(folder / "airflow")  # the ledger is written through Airflow
+        model = load_model(MODEL)
+        year = the_year(model, folder)
+        challengers = train_all(model, year, asked.weeks, asked.trials)
+        found = run(names, model, year, challengers, folder / "ledgers")
+        show(found)
+        if asked.hindsight:
+            hindsight(model, year, challengers, folder / "hindsight")
+    print(json.dumps(figures(found)))
 
 
 if __name__ == "__main__":
