@@ -7,19 +7,18 @@ holdout no curve. What is missing is said, never shown as a number.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from markupsafe import Markup
 
 from include import charts
 from include.core.chance import standard_errors_to
+from include.page_values import MISSING, as_list, as_mapping, clean, count, is_number, number, word
 
 PAGE = Path(__file__).resolve().parent / "templates" / "evaluation.html"
-MISSING = "—"
-MAX_TEXT = 2000
 MAX_CHANGES = 30
 
 METRICS = {  # name → (in words, direction)
@@ -69,8 +68,8 @@ def render(title: str, run: Mapping[str, Any], evaluation: Mapping[str, Any], ve
     """
     from jinja2 import Environment, StrictUndefined
 
-    title, run, evaluation, verdict = (_clean(each) for each in (title, run, evaluation, verdict))
-    champion, challenger = _dict(evaluation.get("champion")), _dict(evaluation.get("challenger"))
+    title, run, evaluation, verdict = (clean(each) for each in (title, run, evaluation, verdict))
+    champion, challenger = as_mapping(evaluation.get("champion")), as_mapping(evaluation.get("challenger"))
     regression = evaluation.get("task") == "regression"
     models = [("challenger", challenger), *([("champion", champion)] if champion else [])]
     view = {
@@ -79,7 +78,7 @@ def render(title: str, run: Mapping[str, Any], evaluation: Mapping[str, Any], ve
         "keys": [charts.key(0), charts.key(1)],
         "has_champion": bool(champion),
         "regression": regression,
-        "run": {name: _word(run.get(name)) for name in ("as_of", "reason")},
+        "run": {name: word(run.get(name)) for name in ("as_of", "reason")},
         "verdict": _verdict(verdict, evaluation, bool(champion)),
         "metrics": _metrics(challenger, champion, evaluation.get("comparisons")),
         "curves": [] if regression else _curves(models, evaluation),
@@ -107,27 +106,27 @@ def _verdict(verdict: Mapping[str, Any], evaluation: Mapping[str, Any], has_cham
         "sentence": sentences[has_champion],
         "rule": rule or "not recorded",
         "rule_sentence": RULES.get(rule, ""),
-        "reasons": [_word(reason) for reason in _list(verdict.get("reasons"))],
+        "reasons": [word(reason) for reason in as_list(verdict.get("reasons"))],
         "needed": _needed(verdict.get("rows_needed"), evaluation) if outcome == "HOLD" else "",
     }
 
 
 def _needed(rows: Any, evaluation: Mapping[str, Any]) -> str:
     """How much more evidence it would take, in rows and, at the pace of the holdout, in days."""
-    if not _is_number(rows) or rows <= 0:
+    if not is_number(rows) or rows <= 0:
         return "It cannot be said how many more labelled rows would settle it."
-    told = f"About {_count(rows)} more labelled rows would be needed to settle it"
+    told = f"About {count(rows)} more labelled rows would be needed to settle it"
     days, had = _days(evaluation), evaluation.get("rows")
-    if not days or not _is_number(had) or not had:
+    if not days or not is_number(had) or not had:
         return f"{told}."
     more = math.ceil(rows / (had / days))
-    return f"{told}: at the pace of this holdout, {_count(more)} more {'day' if more == 1 else 'days'} of labels."
+    return f"{told}: at the pace of this holdout, {count(more)} more {'day' if more == 1 else 'days'} of labels."
 
 
 def _metrics(challenger: Mapping[str, Any], champion: Mapping[str, Any], comparisons: Any) -> list[dict[str, Any]]:
     """A row for each metric of either model: both values, and the paired improvement where it was computed."""
-    ours, theirs = _dict(challenger.get("metrics")), _dict(champion.get("metrics"))
-    compared = {str(each.get("metric")): each for each in _list(comparisons) if isinstance(each, Mapping)}
+    ours, theirs = as_mapping(challenger.get("metrics")), as_mapping(champion.get("metrics"))
+    compared = {str(each.get("metric")): each for each in as_list(comparisons) if isinstance(each, Mapping)}
     names = [name for name in METRICS if name in ours or name in theirs]
     rows = []
     for name in [*names, *sorted((ours.keys() | theirs.keys()) - METRICS.keys())]:
@@ -149,7 +148,7 @@ def _metrics(challenger: Mapping[str, Any], champion: Mapping[str, Any], compari
 
 
 def _levels(estimates: Sequence[charts.Estimate], told: str) -> Markup | str:
-    return charts.interval_plot(estimates, title=told) if any(_is_number(each.value) for each in estimates) else ""
+    return charts.interval_plot(estimates, title=told) if any(is_number(each.value) for each in estimates) else ""
 
 
 def _improvement_plot(title: str, improvement: charts.Estimate) -> Markup | str:
@@ -161,7 +160,7 @@ def _improvement_plot(title: str, improvement: charts.Estimate) -> Markup | str:
 
 def _curves(models: Sequence[tuple[str, Mapping[str, Any]]], evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows, positives = evaluation.get("rows"), evaluation.get("positives")
-    base = positives / rows if _is_number(rows) and _is_number(positives) and rows else None
+    base = positives / rows if is_number(rows) and is_number(positives) and rows else None
     wanted: list[tuple[str, str, str, str, str, list[tuple[float, float]], str]] = [
         (
             *("roc", "ROC", "false positive rate", "true positive rate", "auc"),
@@ -180,7 +179,7 @@ def _curves(models: Sequence[tuple[str, Mapping[str, Any]]], evaluation: Mapping
         if not any(line.points for line in lines):
             figures.append({"title": title, "chart": "", "caption": "There is no such curve: the holdout does not allow it."})
             continue
-        areas = [f"{who} {_interval(_estimate(_dict(model.get('metrics')).get(metric), 0))}" for who, model in models]
+        areas = [f"{who} {_interval(_estimate(as_mapping(model.get('metrics')).get(metric), 0))}" for who, model in models]
         chart = charts.line_chart(
             lines,
             title=f"{title} curve. {METRICS[metric][0]}: {', '.join(areas)}",
@@ -199,8 +198,8 @@ def _calibration(models: Sequence[tuple[str, Mapping[str, Any]]], regression: bo
     """Forecast against outcome in bins of the forecast, drawn and as numbers."""
     lines, tables = [], []
     for who, model in models:
-        bins = [each for each in _list(model.get("calibration")) if isinstance(each, Mapping)]
-        usable = [each for each in bins if _is_number(each.get("forecast")) and _is_number(each.get("outcome"))]
+        bins = [each for each in as_list(model.get("calibration")) if isinstance(each, Mapping)]
+        usable = [each for each in bins if is_number(each.get("forecast")) and is_number(each.get("outcome"))]
         whiskers = [_whisker(each.get("low"), each.get("high")) for each in usable]
         lines.append(charts.Line(who, [(each["forecast"], each["outcome"]) for each in usable], whiskers, dots=True))
         tables.append({
@@ -210,7 +209,7 @@ def _calibration(models: Sequence[tuple[str, Mapping[str, Any]]], regression: bo
                 {
                     "forecast": _figure(each.get("forecast")),
                     "outcome": _interval(charts.Estimate(each.get("outcome"), each.get("low"), each.get("high"))),
-                    "rows": _count(each.get("rows")),
+                    "rows": count(each.get("rows")),
                 }
                 for each in bins
             ],
@@ -237,7 +236,7 @@ def _calibration(models: Sequence[tuple[str, Mapping[str, Any]]], regression: bo
 
 
 def _whisker(low: Any, high: Any) -> tuple[float, float] | None:
-    return (low, high) if _is_number(low) and _is_number(high) else None
+    return (low, high) if is_number(low) and is_number(high) else None
 
 
 def _slices(slices: Any, regression: bool, has_champion: bool, findings: Any) -> dict[str, Any]:
@@ -245,41 +244,41 @@ def _slices(slices: Any, regression: bool, has_champion: bool, findings: Any) ->
 
     What the gate judged it says in a finding `slice <column> = <value>`; other slices are grey.
     """
-    found = [each for each in _list(slices) if isinstance(each, Mapping)]
-    results = {str(each.get("check")): str(each.get("outcome")) for each in _list(findings) if isinstance(each, Mapping)}
+    found = [each for each in as_list(slices) if isinstance(each, Mapping)]
+    results = {str(each.get("check")): str(each.get("outcome")) for each in as_list(findings) if isinstance(each, Mapping)}
     names = [f"slice {each.get('column')} = {each.get('value')}" for each in found]
     small = [name not in results for name in names]
     estimates = [_improvement(each, muted=grey) for each, grey in zip(found, small, strict=True)]
     forest = None
     if has_champion and any(estimate.value is not None for estimate in estimates):
-        titles = [f"{_word(each.get('column'))} {_word(each.get('value'))}: improvement" for each in found]
+        titles = [f"{word(each.get('column'))} {word(each.get('value'))}: improvement" for each in found]
         forest = charts.forest(
             estimates,
             titles=[f"{title} {_interval(estimate, signed=True)}" for title, estimate in zip(titles, estimates, strict=True)],
             axis_title="Scale of the improvement; to the right of zero the challenger is better",
         )
     columns: dict[str, list[dict[str, Any]]] = {}
-    for number, (each, grey, estimate) in enumerate(zip(found, small, estimates, strict=True)):
-        columns.setdefault(_word(each.get("column")), []).append({
-            "value": _word(each.get("value"), 60),
+    for place, (each, grey, estimate) in enumerate(zip(found, small, estimates, strict=True)):
+        columns.setdefault(word(each.get("column")), []).append({
+            "value": word(each.get("value"), 60),
             "small": grey,
-            "result": FINDINGS.get(results.get(names[number], ""), ("", 0))[0],
-            "failed": results.get(names[number]) in ("REJECT", "HOLD"),
-            "rows": _count(each.get("rows")),
-            "positives": _count(each.get("positives")),
+            "result": FINDINGS.get(results.get(names[place], ""), ("", 0))[0],
+            "failed": results.get(names[place]) in ("REJECT", "HOLD"),
+            "rows": count(each.get("rows")),
+            "positives": count(each.get("positives")),
             "challenger_loss": _figure(each.get("challenger_loss")),
             "champion_loss": _figure(each.get("champion_loss")),
             "challenger_auc": _figure(each.get("challenger_auc"), 3),
             "champion_auc": _figure(each.get("champion_auc"), 3),
             "improvement": _interval(estimate, signed=True),
-            "strip": forest.rows[number] if forest else "",
+            "strip": forest.rows[place] if forest else "",
         })
     return {
         "columns": columns,
         "axis": forest.axis if forest else "",
         "loss": "Squared error" if regression else "Log loss",
         "any_small": any(small),
-        "any_auc": any(_is_number(each.get(f"{who}_auc")) for each in found for who in ("challenger", "champion")),
+        "any_auc": any(is_number(each.get(f"{who}_auc")) for each in found for who in ("challenger", "champion")),
     }
 
 
@@ -291,9 +290,9 @@ def _changes(changes: Any) -> dict[str, Any] | None:
     rows = []
     for each in found[:MAX_CHANGES]:
         rows.append({
-            "feature": _word(each.get("feature"), 60),
+            "feature": word(each.get("feature"), 60),
             "distance": _figure(each.get("distance"), 3),
-            "cell": _word(each.get("cell"), 80),
+            "cell": word(each.get("cell"), 80),
             "before": _percent(each.get("before")),
             "after": _percent(each.get("after")),
         })
@@ -301,10 +300,10 @@ def _changes(changes: Any) -> dict[str, Any] | None:
 
 
 def _scores(scores: Any, has_champion: bool, regression: bool) -> Markup | str:
-    scores = _dict(scores)
-    counts = [(who, _list(scores.get(who))) for who in ("challenger", "champion") if who == "challenger" or has_champion]
-    counts = [(who, each) for who, each in counts if all(_is_number(count) and count >= 0 for count in each) and sum(each)]
-    edges = _list(scores.get("edges"))
+    scores = as_mapping(scores)
+    counts = [(who, as_list(scores.get(who))) for who in ("challenger", "champion") if who == "challenger" or has_champion]
+    counts = [(who, each) for who, each in counts if all(is_number(count) and count >= 0 for count in each) and sum(each)]
+    edges = as_list(scores.get("edges"))
     if not counts or counts[0][0] != "challenger":
         return ""
     # JSON has no infinity: an end without a number is open.
@@ -319,36 +318,36 @@ def _scores(scores: Any, has_champion: bool, regression: bool) -> Markup | str:
 
 def _findings(findings: Any) -> list[dict[str, str]]:
     """What failed first, then what could not be told, then what passed."""
-    found = [each for each in _list(findings) if isinstance(each, Mapping)]
+    found = [each for each in as_list(findings) if isinstance(each, Mapping)]
     rows = []
     for each in found:
         told, order = FINDINGS.get(str(each.get("outcome")), ("not enough evidence", 1))
         value, limit = _short(each.get("value")), _short(each.get("limit"))
-        row = {"check": _word(each.get("check")), "sentence": _word(each.get("sentence")), "value": value, "limit": limit}
+        row = {"check": word(each.get("check")), "sentence": word(each.get("sentence")), "value": value, "limit": limit}
         rows.append((order, {**row, "told": told, "kind": ("failed", "open", "passed")[order]}))
     return [row for _, row in sorted(rows, key=lambda ordered: ordered[0])]
 
 
 def _facts(run: Mapping[str, Any], evaluation: Mapping[str, Any], verdict: Mapping[str, Any]) -> dict[str, str]:
     days = _days(evaluation)
-    holdout = f"{_word(evaluation.get('first'))} to {_word(evaluation.get('last'))}"
+    holdout = f"{word(evaluation.get('first'))} to {word(evaluation.get('last'))}"
     rows, positives = evaluation.get("rows"), evaluation.get("positives")
     facts = {
-        "As of": _word(run.get("as_of")),
-        "Why this run": _word(run.get("reason")),
+        "As of": word(run.get("as_of")),
+        "Why this run": word(run.get("reason")),
         "Holdout": f"{holdout} ({days} {'day' if days == 1 else 'days'})" if days else holdout,
-        "Labelled rows in it": _count(rows),
+        "Labelled rows in it": count(rows),
     }
     if evaluation.get("task") != "regression":
-        share = f" ({_percent(positives / rows)})" if _is_number(rows) and _is_number(positives) and rows else ""
-        facts["Positives"] = _count(positives) + share
+        share = f" ({_percent(positives / rows)})" if is_number(rows) and is_number(positives) and rows else ""
+        facts["Positives"] = count(positives) + share
     return facts | {
         "Rows both models decide differently": _percent(evaluation.get("churn")),
         "Chance of a wrong promotion spent": _percent(verdict.get("alpha_spent")),
-        "Snapshot": _word(run.get("snapshot")),
-        "Days of the snapshot": f"{_word(run.get('first'))} to {_word(run.get('last'))}",
-        "Run": _word(run.get("run_id")),
-        "Code revision": _word(run.get("git_revision")),
+        "Snapshot": word(run.get("snapshot")),
+        "Days of the snapshot": f"{word(run.get('first'))} to {word(run.get('last'))}",
+        "Run": word(run.get("run_id")),
+        "Code revision": word(run.get("git_revision")),
     }
 
 
@@ -357,29 +356,29 @@ def _model_facts(models: Sequence[tuple[str, Mapping[str, Any]]]) -> list[tuple[
         return [told(model) for _, model in models]
 
     return [
-        ("Trained on", each(lambda m: f"{_word(m.get('trained_from'))} to {_word(m.get('trained_to'))}")),
-        ("Training rows", each(lambda m: _count(m.get("training_rows")))),
+        ("Trained on", each(lambda m: f"{word(m.get('trained_from'))} to {word(m.get('trained_to'))}")),
+        ("Training rows", each(lambda m: count(m.get("training_rows")))),
         ("Size", each(lambda m: _with_unit(m.get("megabytes"), "MB"))),
         ("CPU time per million rows", each(lambda m: _with_unit(m.get("seconds_per_million"), "s"))),
         ("Calibration error", each(lambda m: _figure(m.get("calibration_error")))),
-        ("Digest of the manifest", each(lambda m: _word(m.get("manifest_sha256")))),
+        ("Digest of the manifest", each(lambda m: word(m.get("manifest_sha256")))),
     ]
 
 
 def _estimate(metric: Any, style: int) -> charts.Estimate:
-    metric = _dict(metric)
+    metric = as_mapping(metric)
     return charts.Estimate(metric.get("value"), metric.get("low"), metric.get("high"), style)
 
 
 def _improvement(compared: Any, *, muted: bool = False) -> charts.Estimate:
     """The paired improvement with its 95 % interval, from its standard error."""
-    compared = _dict(compared)
+    compared = as_mapping(compared)
     value, error = compared.get("improvement"), compared.get("standard_error")
-    if not _is_number(value):
+    if not is_number(value):
         return charts.Estimate(None, muted=muted)
     groups = compared.get("groups")
     half = standard_errors_to(0.025, groups if isinstance(groups, int) else None)
-    if not _is_number(error) or error < 0 or not math.isfinite(half):
+    if not is_number(error) or error < 0 or not math.isfinite(half):
         return charts.Estimate(value, muted=muted)
     return charts.Estimate(value, value - half * error, value + half * error, muted=muted)
 
@@ -396,14 +395,14 @@ def _judged(improvement: charts.Estimate) -> str:
 def _interval(estimate: charts.Estimate, *, signed: bool = False) -> str:
     """ "0.7412 [0.7315, 0.7509]", with the decimals that the interval allows: two digits of its half-width."""
     value, low, high = estimate.value, estimate.low, estimate.high
-    if not _is_number(value):
+    if not is_number(value):
         return MISSING
-    if not _is_number(low) or not _is_number(high):
+    if not is_number(low) or not is_number(high):
         return _signed(_figure(value), value, signed)
     half = (high - low) / 2
     decimals = min(8, max(0, 1 - math.floor(math.log10(half)))) if half > 0 else _decimals(value)
-    ends = ", ".join(_signed(_number(end, decimals), end, signed) for end in (low, high))
-    return f"{_signed(_number(value, decimals), value, signed)} [{ends}]"
+    ends = ", ".join(_signed(number(end, decimals), end, signed) for end in (low, high))
+    return f"{_signed(number(value, decimals), value, signed)} [{ends}]"
 
 
 def _signed(text: str, value: Any, signed: bool) -> str:
@@ -412,7 +411,7 @@ def _signed(text: str, value: Any, signed: bool) -> str:
 
 def _figure(value: Any, digits: int = 4) -> str:
     """A number with so many significant digits."""
-    return _number(value, _decimals(value, digits)) if _is_number(value) else MISSING
+    return number(value, _decimals(value, digits)) if is_number(value) else MISSING
 
 
 def _short(value: Any) -> str:
@@ -428,33 +427,15 @@ def _decimals(value: float, digits: int = 4) -> int:
     return max(0, digits - 1 - power) if power >= 0 else min(8, max(digits, 1 - power))
 
 
-def _number(value: float, decimals: int) -> str:
-    if abs(value) >= 1e12:
-        return f"{value:.3g}".replace("-", "−")
-    text = f"{value:,.{decimals}f}"
-    return text.removeprefix("-") if not any(digit in text for digit in "123456789") else text.replace("-", "−")
-
-
-def _count(value: Any) -> str:
-    return _number(value, 0) if _is_number(value) else MISSING
-
-
 def _percent(value: Any) -> str:
-    if not _is_number(value):
+    if not is_number(value):
         return MISSING
     percent = 100 * value
-    return f"{_number(percent, 2 if 0 < abs(percent) < 1 else 1)} %"
+    return f"{number(percent, 2 if 0 < abs(percent) < 1 else 1)} %"
 
 
 def _with_unit(value: Any, unit: str) -> str:
-    return f"{_figure(value, 3)} {unit}" if _is_number(value) else MISSING
-
-
-def _word(value: Any, length: int = MAX_TEXT) -> str:
-    if value is None or value == "":
-        return MISSING
-    text = str(value)
-    return text if len(text) <= length else text[: length - 1] + "…"
+    return f"{_figure(value, 3)} {unit}" if is_number(value) else MISSING
 
 
 def _days(evaluation: Mapping[str, Any]) -> int | None:
@@ -466,30 +447,5 @@ def _days(evaluation: Mapping[str, Any]) -> int | None:
 
 
 def _points(curve: Any) -> list[tuple[float, float]]:
-    points = [tuple(point) for point in _list(curve) if isinstance(point, list | tuple) and len(point) == 2]
-    return [(x, y) for x, y in points if _is_number(x) and _is_number(y)]
-
-
-def _list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else []
-
-
-def _dict(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and -charts.HUGE < value < charts.HUGE
-
-
-def _clean(node: Any) -> Any:
-    """A copy without what cannot be shown: numbers that are none become null, characters that are no text become spaces."""
-    if isinstance(node, str):
-        return "".join(char if char.isprintable() else " " for char in node)
-    if isinstance(node, Mapping):
-        return {_clean(name): _clean(value) for name, value in node.items()}
-    if isinstance(node, Iterable):
-        return [_clean(each) for each in node]
-    if isinstance(node, float) and not math.isfinite(node):
-        return None
-    return node
+    points = [tuple(point) for point in as_list(curve) if isinstance(point, list | tuple) and len(point) == 2]
+    return [(x, y) for x, y in points if is_number(x) and is_number(y)]

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any, TypeGuard
+from typing import Any
 
 from markupsafe import Markup
 
 from include import charts
+from include.page_values import MISSING, as_list, as_mapping, clean, count, is_number, number, word
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
-MISSING = "–"
-MAX_TEXT = 2000
 MAX_NAME = 80
 NARROW_DAYS = 28  # of quality by day on a narrow screen
 SHOWN = 12  # rows of a table before the rest is folded away; alarms are always shown, up to the next
@@ -70,36 +69,36 @@ def render(title: str, document: Mapping[str, Any]) -> str:
         title: what people call the model.
         document: what the monitoring of a partition found. Keys that are absent are taken for null.
     """
-    title, document = _clean(title), _dict(_clean(document))
+    title, document = clean(title), as_mapping(clean(document))
     comparisons = _rows(document.get("comparisons"))
     features = [each for each in comparisons if each.get("column") not in MODEL_COLUMNS]
     model = [each for each in comparisons if each.get("column") in MODEL_COLUMNS]
-    profiles = {who: _dict(document.get(who)) for who in ("reference", "baseline", "current")}
+    profiles = {who: as_mapping(document.get(who)) for who in ("reference", "baseline", "current")}
     heats = {
         "features": _heat(features, _horizons(comparisons)),
         "model": _heat(model, _horizons(comparisons), MODEL_COLUMNS),
         "pairs": _heat(_rows(document.get("pairs")), _horizons(_rows(document.get("pairs"))), pairs=True),
     }
-    quality = _quality(_dict(document.get("quality")), _rows(document.get("changes")))
+    quality = _quality(as_mapping(document.get("quality")), _rows(document.get("changes")))
     view = {
         "title": title,
         "style": charts.STYLE,
-        "partition": _word(document.get("partition")),
-        "model_version": _word(document.get("model_version")),
+        "partition": word(document.get("partition")),
+        "model_version": word(document.get("model_version")),
         "sample": _sample(document),
-        "verdict": _verdict(_dict(document.get("verdict")), document.get("partition")),
+        "verdict": _verdict(as_mapping(document.get("verdict")), document.get("partition")),
         "faults": [
-            {name: _word(each.get(name)) for name in ("column", "kind", "sentence")} for each in _rows(document.get("faults"))
+            {name: word(each.get(name)) for name in ("column", "kind", "sentence")} for each in _rows(document.get("faults"))
         ],
         "heats": heats,
         "power": _power(features, document.get("rows")),
         "distributions": _distributions(heats["features"], profiles),
         "score": _score(profiles),
-        "labels": _labels(_rows(_dict(document.get("quality")).get("labels")), _rows(document.get("changes"))),
+        "labels": _labels(_rows(as_mapping(document.get("quality")).get("labels")), _rows(document.get("changes"))),
         "quality": quality,
         "missing": _missing(_rows(document.get("missing"))),
         "proxies": _proxies(_rows(document.get("proxies")), _rows(document.get("changes"))),
-        "slices": _slices(_rows(_dict(document.get("quality")).get("slices"))),
+        "slices": _slices(_rows(as_mapping(document.get("quality")).get("slices"))),
         "facts": _facts(document),
         "links": [_link(each) for each in _rows(document.get("links"))],
         "keys": [charts.key(0, dots=False), charts.key(1, dots=False), charts.dot_key(2)],
@@ -117,7 +116,7 @@ def render_index(title: str, entries: Sequence[Mapping[str, Any]]) -> str:
             this one, "2013-07-01/report.html". One that is no such path gets no link. Of several entries of one partition,
             the first of them with the highest `publication` stands for it in the calendar.
     """
-    title, entries = _clean(title), _rows(_clean(entries))
+    title, entries = clean(title), _rows(clean(entries))
     newest = sorted(entries, key=lambda each: (str(each.get("partition")), _or_zero(each.get("publication"))), reverse=True)
     runs = []
     for each in newest:
@@ -125,17 +124,17 @@ def render_index(title: str, entries: Sequence[Mapping[str, Any]]) -> str:
         told, picture, tone, kind, _ = _outcome(outcome)
         href, origin = str(each.get("href") or ""), str(each.get("origin") or "scheduled")
         runs.append({
-            "partition": _word(each.get("partition"), MAX_NAME),
-            "publication": _count(each.get("publication")),
+            "partition": word(each.get("partition"), MAX_NAME),
+            "publication": count(each.get("publication")),
             "href": href if all(SEGMENT.fullmatch(part) for part in href.split("/")) else "",
-            "origin": "" if origin == "scheduled" else _word(origin, MAX_NAME),
-            "outcome": _word(outcome if each.get("outcome") else "cannot judge", MAX_NAME),
+            "origin": "" if origin == "scheduled" else word(origin, MAX_NAME),
+            "outcome": word(outcome if each.get("outcome") else "cannot judge", MAX_NAME),
             "sign": charts.sign(picture, tone),
             "text_sign": told,
             "kind": kind,
-            "sentence": _word(each.get("sentence")),
-            "rows": _count(each.get("rows")),
-            "model_version": _word(each.get("model_version"), MAX_NAME),
+            "sentence": word(each.get("sentence")),
+            "rows": count(each.get("rows")),
+            "model_version": word(each.get("model_version"), MAX_NAME),
         })
     marks, width = _calendar(newest)
     counts = {name: sum(str(each.get("outcome")) == name for each in newest) for name in OUTCOMES}
@@ -147,7 +146,7 @@ def render_index(title: str, entries: Sequence[Mapping[str, Any]]) -> str:
         "calendar": marks,
         "width": width,
         "latest": runs[0] if runs else None,
-        "any_rows": any(_is_number(each.get("rows")) for each in entries),
+        "any_rows": any(is_number(each.get("rows")) for each in entries),
         "legend": [
             {"sign": charts.sign(OUTCOMES[name][1], OUTCOMES[name][2]), "outcome": name, "count": number}
             for name, number in counts.items()
@@ -190,12 +189,12 @@ def _verdict(verdict: Mapping[str, Any], partition: Any) -> dict[str, Any]:
     sign, _, _, kind, meaning = _outcome(outcome)
     since, told = verdict.get("since"), ""
     if outcome not in OUTCOMES or outcome in ("ok", "cannot judge"):
-        told = f"So it has been since {_word(since)}." if since and since != partition else ""
+        told = f"So it has been since {word(since)}." if since and since != partition else ""
     elif since:
-        told = "It began on this day." if since == partition else f"It began on {_word(since)}."
+        told = "It began on this day." if since == partition else f"It began on {word(since)}."
     if verdict.get("repeated") is True:
         told = f"{told} It was told before and has not grown.".strip()
-    sentences = [_word(each) for each in _list(verdict.get("sentences"))]
+    sentences = [word(each) for each in as_list(verdict.get("sentences"))]
     return {
         "outcome": "OK" if outcome == "ok" else outcome.capitalize() if outcome in OUTCOMES else "Cannot judge",
         "unknown": outcome if outcome not in OUTCOMES else "",
@@ -204,23 +203,23 @@ def _verdict(verdict: Mapping[str, Any], partition: Any) -> dict[str, Any]:
         "meaning": meaning,
         "sentences": sentences[:MAX_SENTENCES],
         "more": sentences[MAX_SENTENCES:],
-        "actions": [ACTIONS.get(str(each), _word(each)) for each in _list(verdict.get("actions"))],
+        "actions": [ACTIONS.get(str(each), word(each)) for each in as_list(verdict.get("actions"))],
         "since": told,
-        "notes": [_word(each) for each in _list(verdict.get("notes"))],
+        "notes": [word(each) for each in as_list(verdict.get("notes"))],
     }
 
 
 def _sample(document: Mapping[str, Any]) -> str:
     """How many rows were looked at, of how many."""
     rows, population, sample = (document.get(name) for name in ("rows", "population", "sample"))
-    if not _is_number(rows):
+    if not is_number(rows):
         return "It is not known how many rows were looked at."
-    if _is_number(population) and population > rows:
-        share = _percent(sample if _is_number(sample) and 0 < sample < 1 else rows / population)
-        return f"{_count(rows)} of the {_count(population)} published rows were looked at, a sample of {share}."
+    if is_number(population) and population > rows:
+        share = _percent(sample if is_number(sample) and 0 < sample < 1 else rows / population)
+        return f"{count(rows)} of the {count(population)} published rows were looked at, a sample of {share}."
     if rows == population:
-        return f"All {_count(rows)} published rows were looked at." if rows else "No row was published."
-    return f"{_count(rows)} rows were looked at."
+        return f"All {count(rows)} published rows were looked at." if rows else "No row was published."
+    return f"{count(rows)} rows were looked at."
 
 
 def _heat(
@@ -233,15 +232,15 @@ def _heat(
     """
     columns: dict[str, dict[float, Mapping[str, Any]]] = {}
     for each in comparisons:
-        if _is_number(each.get("horizon")):
-            columns.setdefault(_word(each.get("column")), {})[each["horizon"]] = each
+        if is_number(each.get("horizon")):
+            columns.setdefault(word(each.get("column")), {})[each["horizon"]] = each
     rows: list[dict[str, Any]] = []
     for column, found in columns.items():
         ratios = [ratio for each in found.values() if (ratio := _ratio(each)) is not None]
         alarm = any(each.get("state") == "alarm" for each in found.values())
         worst = max(found.values(), key=lambda each: (each.get("state") == "alarm", _or_least(_ratio(each))))
         rows.append({
-            "column": _word(column, MAX_NAME),
+            "column": word(column, MAX_NAME),
             "name": column,
             "alarm": alarm,
             "largest": max(ratios, default=-1.0),
@@ -287,15 +286,15 @@ def _cell(column: str, horizon: float, compared: Mapping[str, Any] | None) -> di
     told = [
         f"{column}, {_days(horizon)}: {kind if kind != 'unjudged' else 'cannot judge'}",
         f"distance {_figure(compared.get('distance'), 3)}, limit {_figure(compared.get('limit'), 3)}",
-        f"{_count(compared.get('rows'))} rows against {_count(compared.get('baseline_rows'))}",
-        f"windows {_count(compared.get('windows'))}",
+        f"{count(compared.get('rows'))} rows against {count(compared.get('baseline_rows'))}",
+        f"windows {count(compared.get('windows'))}",
     ]
     if compared.get("why"):
-        told.append(_word(compared.get("why"), 300))
+        told.append(word(compared.get("why"), 300))
     return {
         "kind": kind,
         "figure": figure,
-        "figures": figures if ratio is not None else f"{_count(compared.get('rows'))} rows",
+        "figures": figures if ratio is not None else f"{count(compared.get('rows'))} rows",
         "heat": f"{min(max(ratio or 0.0, 0.0), 1.5) / 1.5:.2f}",
         "title": ". ".join(told),
     }
@@ -306,15 +305,15 @@ def _change(compared: Mapping[str, Any], pairs: bool, usual_rows: float | None) 
     before, after, shift = (compared.get(name) for name in ("before", "after", "shift"))
     what = ""
     if pairs:
-        if _is_number(before) or _is_number(after):
+        if is_number(before) or is_number(after):
             what = f"rank correlation {_figure(before, 2)} → {_figure(after, 2)}"
     elif compared.get("cell"):
-        what = f"{_word(compared.get('cell'), 120)}: {_percent(before)} → {_percent(after)}"
-    if what and _is_number(shift) and abs(shift) >= 0.005 and not pairs:
+        what = f"{word(compared.get('cell'), 120)}: {_percent(before)} → {_percent(after)}"
+    if what and is_number(shift) and abs(shift) >= 0.005 and not pairs:
         what += f", values {'grew' if shift > 0 else 'fell'} ({_signed(shift, 2)})"
     small = _days(compared.get("horizon"))
     if compared.get("rows") != usual_rows:
-        small += f", {_count(compared.get('rows'))} rows against {_count(compared.get('baseline_rows'))}"
+        small += f", {count(compared.get('rows'))} rows against {count(compared.get('baseline_rows'))}"
     return {"what": what, "small": small}
 
 
@@ -325,22 +324,22 @@ def _reasons(found: Mapping[float, Mapping[str, Any]]) -> list[str]:
         if each.get("why") and (
             each.get("state") not in ("ok", "alarm") or (each.get("state") == "alarm" and not _has_change(each))
         ):
-            reasons.setdefault(_word(each.get("why"), 300), []).append(horizon)
+            reasons.setdefault(word(each.get("why"), 300), []).append(horizon)
     return [f"{_days_together(horizons)}: {reason}" for reason, horizons in reasons.items()]
 
 
 def _has_change(compared: Mapping[str, Any]) -> bool:
-    return bool(compared.get("cell")) or _is_number(compared.get("before"))
+    return bool(compared.get("cell")) or is_number(compared.get("before"))
 
 
 def _days_together(horizons: Sequence[float]) -> str:
     *others, last = horizons
-    return f"{', '.join(map(_count, others))} and {_days(last)}" if others else _days(last)
+    return f"{', '.join(map(count, others))} and {_days(last)}" if others else _days(last)
 
 
 def _ratio(compared: Mapping[str, Any]) -> float | None:
     distance, limit = compared.get("distance"), compared.get("limit")
-    return distance / limit if _is_number(distance) and _is_number(limit) and limit > 1e-12 and distance >= 0 else None
+    return distance / limit if is_number(distance) and is_number(limit) and limit > 1e-12 and distance >= 0 else None
 
 
 def _ratio_word(ratio: float) -> str:
@@ -348,7 +347,7 @@ def _ratio_word(ratio: float) -> str:
 
 
 def _horizons(comparisons: Sequence[Mapping[str, Any]]) -> list[float]:
-    return sorted({each["horizon"] for each in comparisons if _is_number(each.get("horizon"))})[:6]
+    return sorted({each["horizon"] for each in comparisons if is_number(each.get("horizon"))})[:6]
 
 
 def _sizes(comparisons: Sequence[Mapping[str, Any]]) -> str:
@@ -356,12 +355,12 @@ def _sizes(comparisons: Sequence[Mapping[str, Any]]) -> str:
     told = []
     for horizon in _horizons(comparisons):
         rows, before = (_most_rows(comparisons, horizon, name) for name in ("rows", "baseline_rows"))
-        told.append(f"{_days(horizon)}: {_count(rows)} rows against {_count(before)}")
+        told.append(f"{_days(horizon)}: {count(rows)} rows against {count(before)}")
     return "; ".join(told)
 
 
 def _most_rows(comparisons: Sequence[Mapping[str, Any]], horizon: Any, name: str = "rows") -> float | None:
-    found = [count for each in comparisons if each.get("horizon") == horizon and _is_number(count := each.get(name))]
+    found = [count for each in comparisons if each.get("horizon") == horizon and is_number(count := each.get(name))]
     return max(found, default=None)
 
 
@@ -370,13 +369,13 @@ def _power(features: Sequence[Mapping[str, Any]], rows: Any) -> str:
     seen: dict[float, list[float]] = {}
     for each in features:
         limit, horizon = each.get("limit"), each.get("horizon")
-        if _is_number(limit) and limit > 0 and _is_number(horizon):
+        if is_number(limit) and limit > 0 and is_number(horizon):
             seen.setdefault(horizon, []).append(math.sqrt(limit))
     if not seen:
         return "How small a shift would be seen cannot be said: no feature has a limit yet."
     told = [f"{_figure(median(shifts), 2)} {_period(horizon)}" for horizon, shifts in sorted(seen.items())]
     first = min(seen)
-    sentence = f"With {_count(rows)} rows a day, a shift of the mean of a typical feature by "
+    sentence = f"With {count(rows)} rows a day, a shift of the mean of a typical feature by "
     sentence += f"{told[0].replace(' ', ' standard deviations would be seen ', 1)}"
     sentence += "".join(f", by {each}" for each in told[1:])
     low, high = min(seen[first]), max(seen[first])
@@ -390,7 +389,7 @@ def _period(horizon: float) -> str:
 
 
 def _days(horizon: Any) -> str:
-    return "1 day" if horizon == 1 else f"{_count(horizon)} days"
+    return "1 day" if horizon == 1 else f"{count(horizon)} days"
 
 
 def _distributions(heat: Mapping[str, Any], profiles: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -409,7 +408,7 @@ def _distributions(heat: Mapping[str, Any], profiles: Mapping[str, Mapping[str, 
 
 def _distribution(name: str, profiles: Mapping[str, Mapping[str, Any]], alarm: bool = False) -> dict[str, Any] | None:
     """Shares of the day, of the days before and of the training in the same cells. None: nothing to show."""
-    found = {who: _dict(profile.get(name)) for who, profile in profiles.items()}
+    found = {who: as_mapping(profile.get(name)) for who, profile in profiles.items()}
     cells = found["current"] or found["baseline"]
     words = _cell_words(cells)
     # What was counted in other cells cannot stand beside it.
@@ -429,15 +428,15 @@ def _distribution(name: str, profiles: Mapping[str, Mapping[str, Any]], alarm: b
         told = f"{label}: {_percent(now)} of the day, {_percent(before)} before, {_percent(reference)} in training"
         figures = f"{_plain_percent(before)} → {_plain_percent(now)}"
         summed = len(places) > 1 or (cells.get("kind") == "categorical" and places[0] == len(words) - 2)
-        pairs.append(charts.Pair(_word(label, MAX_NAME), now, before, reference, figures, told, cut=summed))
+        pairs.append(charts.Pair(word(label, MAX_NAME), now, before, reference, figures, told, cut=summed))
     sizes = {"current": "of the day", "baseline": "of the days before", "reference": "of the training"}
-    caption = ", ".join(f"{_count(totals[who])} rows {told}" for who, told in sizes.items() if totals[who])
+    caption = ", ".join(f"{count(totals[who])} rows {told}" for who, told in sizes.items() if totals[who])
     missing = [told for who, told in sizes.items() if not totals[who]]
     ends = [(told, _span_of(found[who])) for who, told in (("current", "of the day"), ("baseline", "before")) if totals[who]]
     ranges = ", ".join(f"{span} {told}" for told, span in ends if span)
-    title = f"{_word(name, MAX_NAME)}: shares of the day, of the days before and of the training"
+    title = f"{word(name, MAX_NAME)}: shares of the day, of the days before and of the training"
     return {
-        "name": _word(name, MAX_NAME),
+        "name": word(name, MAX_NAME),
         "alarm": alarm,
         "chart": charts.bars(pairs, title=title, heading="before → day, %"),
         "caption": f"{caption}."
@@ -448,7 +447,7 @@ def _distribution(name: str, profiles: Mapping[str, Mapping[str, Any]], alarm: b
 
 def _span_of(cells: Mapping[str, Any]) -> str:
     low, high = cells.get("low"), cells.get("high")
-    return f"{_edge_label(low, 4)} to {_edge_label(high, 4)}" if _is_number(low) and _is_number(high) else ""
+    return f"{_edge_label(low, 4)} to {_edge_label(high, 4)}" if is_number(low) and is_number(high) else ""
 
 
 def _order(cells: Mapping[str, Any], shares: Mapping[str, Sequence[float]], length: int) -> list[tuple[list[int], str]]:
@@ -477,9 +476,9 @@ def _order(cells: Mapping[str, Any], shares: Mapping[str, Sequence[float]], leng
 def _cell_words(cells: Mapping[str, Any]) -> list[str]:
     """The cells of a profile in the order of their counts, in words short enough for a chart."""
     if cells.get("kind") == "categorical":
-        return [*(_word(value, MAX_NAME) for value in _list(cells.get("values"))), OTHER, "missing"]
-    edges = _list(cells.get("edges"))
-    if not all(_is_number(edge) for edge in edges):
+        return [*(word(value, MAX_NAME) for value in as_list(cells.get("values"))), OTHER, "missing"]
+    edges = as_list(cells.get("edges"))
+    if not all(is_number(edge) for edge in edges):
         return []
     rest = ["missing", "not finite"]
     if not edges:
@@ -509,7 +508,7 @@ def _edge_label(edge: float, digits: int) -> str:
         return "0"
     if not 1e-4 <= abs(edge) < 1e7:
         return f"{edge:.{digits}g}".replace("-", "−")
-    text = _number(edge, max(0, digits - 1 - math.floor(math.log10(abs(edge)))))
+    text = number(edge, max(0, digits - 1 - math.floor(math.log10(abs(edge)))))
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
@@ -520,8 +519,8 @@ def _is_alone(low: float, high: float) -> bool:
 
 def _all_counts(cells: Mapping[str, Any]) -> list[float]:
     rest = ("other", "missing") if cells.get("kind") == "categorical" else ("missing", "not_finite")
-    counts = [*_list(cells.get("counts")), *(cells.get(name, 0) for name in rest)]
-    return counts if all(_is_number(count) and count >= 0 for count in counts) else []
+    counts = [*as_list(cells.get("counts")), *(cells.get(name, 0) for name in rest)]
+    return counts if all(is_number(count) and count >= 0 for count in counts) else []
 
 
 def _same_cells(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -538,16 +537,16 @@ def _labels(labels: Sequence[Mapping[str, Any]], changes: Sequence[Mapping[str, 
     rate, score = _series("mean label", labels, "rate"), _series("mean score", labels, "score_mean")
     if not _has_values(rate):
         return None
-    labelled = sum(each["labelled"] for each in labels if _is_number(each.get("labelled")))
+    labelled = sum(each["labelled"] for each in labels if is_number(each.get("labelled")))
     chart = charts.timeline(
         [rate, score], title="Mean label and mean score of the same rows, by day", y_label="mean", events=_events(changes)
     )
-    return {"chart": chart, "caption": f"{_count(labelled)} labelled rows of {_span(rate)}."}
+    return {"chart": chart, "caption": f"{count(labelled)} labelled rows of {_span(rate)}."}
 
 
 def _quality(quality: Mapping[str, Any], changes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Loss against what the model itself expects, in windows and by day."""
-    metric, days = _word(quality.get("metric") or "loss", MAX_NAME), _rows(quality.get("days"))
+    metric, days = word(quality.get("metric") or "loss", MAX_NAME), _rows(quality.get("days"))
     metric = metric[:1].upper() + metric[1:]
     sign, kind, state = QUALITY.get(str(quality.get("state")), ("?", "open", "cannot judge"))
     loss, expected = _series("loss", days, "loss"), _series("expected", days, "expected")
@@ -561,17 +560,17 @@ def _quality(quality: Mapping[str, Any], changes: Sequence[Mapping[str, Any]]) -
         "sign": sign,
         "kind": kind,
         "state": state,
-        "sentence": _word(quality.get("sentence")) if quality.get("sentence") else "",
+        "sentence": word(quality.get("sentence")) if quality.get("sentence") else "",
         "windows": _windows(_rows(quality.get("windows")), metric),
         "figures": [_over_time(*each, events) for each in told if _has_values(each[2][0])],
         "any_then": _has_values(then),
-        "any_auc": any(_is_number(each.get("auc")) or _is_number(each.get("auc_known_then")) for each in days),
-        "labelled": _count(sum(each["labelled"] for each in days if _is_number(each.get("labelled")))),
+        "any_auc": any(is_number(each.get("auc")) or is_number(each.get("auc_known_then")) for each in days),
+        "labelled": count(sum(each["labelled"] for each in days if is_number(each.get("labelled")))),
         "days": [
             {
-                "partition": _word(each.get("partition"), MAX_NAME),
-                "model_version": _word(each.get("model_version"), MAX_NAME),
-                **{name: _count(each.get(name)) for name in names},
+                "partition": word(each.get("partition"), MAX_NAME),
+                "model_version": word(each.get("model_version"), MAX_NAME),
+                **{name: count(each.get(name)) for name in names},
                 "coverage": _percent(each.get("coverage")),
                 "loss": _figure(each.get("loss")),
                 "expected": _figure(each.get("expected")),
@@ -608,69 +607,69 @@ def _windows(windows: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Any
         axis = "Scale of the loss less what was expected; to the right of zero the model is worse than expected"
         forest = charts.forest(estimates, titles=told, axis_title=axis, limits=limits)
     rows = []
-    for number, (each, estimate) in enumerate(zip(windows, estimates, strict=True)):
+    for place, (each, estimate) in enumerate(zip(windows, estimates, strict=True)):
         rows.append({
             "days": f"Last {_days(each.get('days'))}",
-            "found": f"{_count(each.get('found'))} with labels" if _is_number(each.get("found")) else "",
+            "found": f"{count(each.get('found'))} with labels" if is_number(each.get("found")) else "",
             "state": "{0} {2}".format(*QUALITY.get(str(each.get("state")), ("?", "open", "cannot judge")))
             if each.get("state")
             else "",
-            "labelled": _count(each.get("labelled")),
+            "labelled": count(each.get("labelled")),
             "coverage": _percent(each.get("coverage")),
             "loss": _figure(each.get("loss")),
             "expected": _figure(each.get("expected")),
             "difference": _interval(estimate),
             "limit": _figure(each.get("limit"), 2),
-            "strip": forest.rows[number] if forest else "",
+            "strip": forest.rows[place] if forest else "",
         })
     return {
         "rows": rows,
         "axis": forest.axis if forest else "",
-        "any_coverage": any(_is_number(each.get("coverage")) for each in windows),
+        "any_coverage": any(is_number(each.get("coverage")) for each in windows),
     }
 
 
 def _apart(window: Mapping[str, Any]) -> charts.Estimate:
     """The loss less what was expected, with its interval."""
     loss, expected, low, high = (window.get(name) for name in ("loss", "expected", "low", "high"))
-    if not _is_number(loss) or not _is_number(expected):
+    if not is_number(loss) or not is_number(expected):
         return charts.Estimate(None)
-    return charts.Estimate(loss - expected, *((low, high) if _is_number(low) and _is_number(high) else ()))
+    return charts.Estimate(loss - expected, *((low, high) if is_number(low) and is_number(high) else ()))
 
 
 def _previous(previous: Any) -> dict[str, str] | None:
-    previous = _dict(previous)
+    previous = as_mapping(previous)
     if not previous:
         return None
     estimate = charts.Estimate(previous.get("difference"), previous.get("low"), previous.get("high"))
     return {
-        "version": f" (version {_word(previous.get('version'), MAX_NAME)})" if previous.get("version") else "",
+        "version": f" (version {word(previous.get('version'), MAX_NAME)})" if previous.get("version") else "",
         "days": _days(previous.get("days")),
-        "labelled": f", {_count(previous.get('labelled'))} labelled rows" if _is_number(previous.get("labelled")) else "",
+        "labelled": f", {count(previous.get('labelled'))} labelled rows" if is_number(previous.get("labelled")) else "",
         "difference": _interval(estimate),
-        "sentence": _word(previous.get("sentence")) if previous.get("sentence") else "",
+        "sentence": word(previous.get("sentence")) if previous.get("sentence") else "",
     }
 
 
 def _missing(days: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The share of missing values by day, of the columns that ever have some; those of today and the most first."""
-    shares = [_dict(each.get("shares")) for each in days]
+    shares = [as_mapping(each.get("shares")) for each in days]
     names = dict.fromkeys(name for each in shares for name in each)
     rows: list[dict[str, Any]] = []
     for name in names:
-        values = [value if _is_number(value := each.get(name)) else None for each in shares]
+        values = [value if is_number(value := each.get(name)) else None for each in shares]
         known = [value for value in values if value is not None]
         if not known or max(known) <= 0:
             continue
         last, highest = values[-1], max(known)
         earlier = [value for value in values[:-1] if value is not None]
         rows.append({
-            "column": _word(name, MAX_NAME),
+            "column": word(name, MAX_NAME),
             "last": _percent(last),
             "usual": _percent(median(earlier)) if earlier else MISSING,
             "highest": _percent(highest),
             "rank": (-abs((last or 0.0) - (median(earlier) if earlier else 0.0)), -highest, str(name)),
-            "strip": charts.spark(values, title=f"{_word(name, MAX_NAME)}: missing values by day, at most {_percent(highest)}"),
+            "strip": charts.spark(values, title=f"{word(name, MAX_NAME)}: missing values by day, at most {_percent(highest)}"),
         })
     rows.sort(key=lambda row: row["rank"])
     return {
@@ -679,8 +678,8 @@ def _missing(days: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "days": len(days),
         "columns": len(names),
         "none": len(names) - len(rows),
-        "first": _word(days[0].get("partition"), MAX_NAME) if days else MISSING,
-        "last": _word(days[-1].get("partition"), MAX_NAME) if days else MISSING,
+        "first": word(days[0].get("partition"), MAX_NAME) if days else MISSING,
+        "last": word(days[-1].get("partition"), MAX_NAME) if days else MISSING,
     }
 
 
@@ -705,13 +704,13 @@ def _proxies(days: Sequence[Mapping[str, Any]], changes: Sequence[Mapping[str, A
                 height=150,
                 floor=floor,
             )
-            told = _count(last) if name == "rows" else _figure(last, 3)
+            told = count(last) if name == "rows" else _figure(last, 3)
             figures.append({"title": title, "chart": chart, "caption": f"Last: {told}."})
     rows = [
         {
-            "partition": _word(each.get("partition"), MAX_NAME),
-            "model_version": _word(each.get("model_version"), MAX_NAME),
-            "rows": _count(each.get("rows")),
+            "partition": word(each.get("partition"), MAX_NAME),
+            "model_version": word(each.get("model_version"), MAX_NAME),
+            "rows": count(each.get("rows")),
             **{name: _figure(each.get(name), 3) for name in ("score_mean", "positive_rate", "confidence")},
         }
         for each in reversed(days)
@@ -725,28 +724,28 @@ def _slices(slices: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, str
     for each in slices:
         difference = _apart(each).value
         row = {
-            "value": _word(each.get("value"), 60),
-            "labelled": _count(each.get("labelled")),
+            "value": word(each.get("value"), 60),
+            "labelled": count(each.get("labelled")),
             "loss": _figure(each.get("loss")),
             "expected": _figure(each.get("expected")),
             "difference": _interval(charts.Estimate(difference)),
         }
-        columns.setdefault(_word(each.get("slice"), MAX_NAME), []).append((-_or_least(difference), row))
+        columns.setdefault(word(each.get("slice"), MAX_NAME), []).append((-_or_least(difference), row))
     return {name: [row for _, row in sorted(rows, key=lambda each: each[0])] for name, rows in columns.items()}
 
 
 def _facts(document: Mapping[str, Any]) -> dict[str, str]:
-    run = _dict(document.get("run"))
+    run = as_mapping(document.get("run"))
     return {
-        "Partition": _word(document.get("partition")),
-        "Publication": _count(document.get("publication")),
-        "Model version": _word(document.get("model_version")),
-        "Kind of run": _word(document.get("origin")),
-        "Rows published": _count(document.get("population")),
-        "Rows looked at": f"{_count(document.get('rows'))} (sample: {_percent(document.get('sample'))})",
-        "DAG": _word(run.get("dag_id")),
-        "Run": _word(run.get("run_id")),
-        "Code revision": _word(run.get("git_revision")),
+        "Partition": word(document.get("partition")),
+        "Publication": count(document.get("publication")),
+        "Model version": word(document.get("model_version")),
+        "Kind of run": word(document.get("origin")),
+        "Rows published": count(document.get("population")),
+        "Rows looked at": f"{count(document.get('rows'))} (sample: {_percent(document.get('sample'))})",
+        "DAG": word(run.get("dag_id")),
+        "Run": word(run.get("run_id")),
+        "Code revision": word(run.get("git_revision")),
     }
 
 
@@ -754,7 +753,7 @@ def _link(link: Mapping[str, Any]) -> dict[str, str]:
     """An address that a browser may follow as a page; any other is shown as text."""
     href = str(link.get("href") or "")
     followed = re.fullmatch(r"https?://[^\s\\]+|(?!//)[./]{0,30}[A-Za-z0-9#?_%][^\s:\\]*", href)
-    return {"text": _word(link.get("text") or href, 200), "href": href if followed else "", "address": _word(href, 300)}
+    return {"text": word(link.get("text") or href, 200), "href": href if followed else "", "address": word(href, 300)}
 
 
 def _events(changes: Sequence[Mapping[str, Any]]) -> list[tuple[date, str]]:
@@ -765,7 +764,7 @@ def _events(changes: Sequence[Mapping[str, Any]]) -> list[tuple[date, str]]:
         if day is not None:
             action = str(each.get("action"))
             told = {"promote": "version {}", "roll_back": "back to {}"}.get(action, "version {}")
-            found.append((day, told.format(_word(each.get("version"), 12))))
+            found.append((day, told.format(word(each.get("version"), 12))))
     return found
 
 
@@ -773,7 +772,7 @@ def _series(name: str, days: Sequence[Mapping[str, Any]], key: str, *, dots: boo
     # Of a day that two versions share, the one with more labels.
     ranked = sorted(days, key=lambda each: _or_zero(each.get("labelled")))
     found = {day: each for each in ranked if (day := _day(each.get("partition"))) is not None}
-    values = [(day, value if _is_number(value := each.get(key)) else None) for day, each in sorted(found.items())]
+    values = [(day, value if is_number(value := each.get(key)) else None) for day, each in sorted(found.items())]
     return charts.Series(name, values, dots)
 
 
@@ -796,9 +795,9 @@ def _day(value: Any) -> date | None:
 def _interval(estimate: charts.Estimate) -> str:
     """ "+0.012 [−0.010, +0.034]", with the decimals that the interval allows."""
     value, low, high = estimate.value, estimate.low, estimate.high
-    if not _is_number(value):
+    if not is_number(value):
         return MISSING
-    if not _is_number(low) or not _is_number(high):
+    if not is_number(low) or not is_number(high):
         return _signed(value, 4 if abs(value) < 10 else 1)
     half = abs(high - low) / 2
     decimals = min(8, max(0, 1 - math.floor(math.log10(half)))) if half > 1e-12 else 4
@@ -806,54 +805,36 @@ def _interval(estimate: charts.Estimate) -> str:
 
 
 def _signed(value: float, decimals: int) -> str:
-    text = _number(value, decimals)
+    text = number(value, decimals)
     return f"+{text}" if value > 0 and any(digit in text for digit in "123456789") else text
 
 
 def _figure(value: Any, digits: int = 4) -> str:
     """A number with so many significant digits."""
-    if not _is_number(value):
+    if not is_number(value):
         return MISSING
     power = math.floor(math.log10(abs(value))) if abs(value) > 1e-12 else 0
     decimals = 0 if not value else max(0, digits - 1 - power) if power >= 0 else min(8, digits - 1 - power)
-    return _number(value, decimals)
+    return number(value, decimals)
 
 
 def _small(value: Any) -> str:
-    return "<0.0001" if _is_number(value) and 0 < value < 0.0001 else _figure(value, 2)
-
-
-def _number(value: float, decimals: int) -> str:
-    if abs(value) >= 1e12:
-        return f"{value:.3g}".replace("-", "−")
-    text = f"{value:,.{decimals}f}"
-    return text.removeprefix("-") if not any(digit in text for digit in "123456789") else text.replace("-", "−")
-
-
-def _count(value: Any) -> str:
-    return _number(value, 0) if _is_number(value) else MISSING
+    return "<0.0001" if is_number(value) and 0 < value < 0.0001 else _figure(value, 2)
 
 
 def _percent(value: Any) -> str:
-    return f"{_plain_percent(value)} %" if _is_number(value) else MISSING
+    return f"{_plain_percent(value)} %" if is_number(value) else MISSING
 
 
 def _plain_percent(value: Any) -> str:
-    if not _is_number(value):
+    if not is_number(value):
         return MISSING
     percent = 100 * value
-    return _number(percent, 2 if 0 < abs(percent) < 1 else 0 if percent == 100 else 1)
-
-
-def _word(value: Any, length: int = MAX_TEXT) -> str:
-    if value is None or value == "":
-        return MISSING
-    text = str(value)
-    return text if len(text) <= length else text[: length - 1] + "…"
+    return number(percent, 2 if 0 < abs(percent) < 1 else 0 if percent == 100 else 1)
 
 
 def _or_zero(value: Any) -> float:
-    return value if _is_number(value) else 0.0
+    return value if is_number(value) else 0.0
 
 
 def _or_least(value: float | None) -> float:
@@ -861,29 +842,4 @@ def _or_least(value: float | None) -> float:
 
 
 def _rows(value: Any) -> list[Mapping[str, Any]]:
-    return [each for each in _list(value) if isinstance(each, Mapping)]
-
-
-def _list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else []
-
-
-def _dict(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and -charts.HUGE < value < charts.HUGE
-
-
-def _clean(node: Any) -> Any:
-    """A copy without what cannot be shown: numbers that are none become null, characters that are no text become spaces."""
-    if isinstance(node, str):
-        return "".join(char if char.isprintable() else " " for char in node)
-    if isinstance(node, Mapping):
-        return {_clean(name): _clean(value) for name, value in node.items()}
-    if isinstance(node, Iterable):
-        return [_clean(each) for each in node]
-    if isinstance(node, float) and not math.isfinite(node):
-        return None
-    return node
+    return [each for each in as_list(value) if isinstance(each, Mapping)]

@@ -243,7 +243,7 @@ def test_each_slice_has_its_improvement_as_number_and_picture() -> None:
          "improvement": 0.01, "standard_error": 0.002, "challenger_auc": 0.75, "champion_auc": None},
     ]  # fmt: skip
     shown = page(evaluation)
-    assert "origin EWR shown, not judged 900 90 0.4100 0.4000 — 0.750 +0.0100 [+0.0061, +0.0139]" in shown.section("slices")
+    assert "origin EWR shown, not judged 900 90 0.4100 0.4000 – 0.750 +0.0100 [+0.0061, +0.0139]" in shown.section("slices")
     assert [svg for svg in shown.pictures if svg.get("aria-label") == "origin EWR: improvement +0.0100 [+0.0061, +0.0139]"]
 
 
@@ -279,7 +279,7 @@ def test_findings_begin_with_what_failed() -> None:
     ]
     told = page(documents.classification(), documents.verdict("REJECT", findings=findings)).section("findings")
     assert "failed floor auc too low 0.5512 0.6 not enough evidence rows too few 100 500" in told
-    assert "not enough evidence odd odd — — passed cost cheap 3.4 600" in told
+    assert "not enough evidence odd odd – – passed cost cheap 3.4 600" in told
 
 
 def test_facts_are_complete() -> None:
