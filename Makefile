@@ -43,8 +43,10 @@ bench: $(INSTALLED) ## What is claimed of speed and safety, measured here
 	$(BIN)/python -m benchmarks.parsing
 	$(BIN)/python -m benchmarks.publishing
 	$(BIN)/python -m benchmarks.gates
+	$(BIN)/python -m benchmarks.drift
+	$(BIN)/python -m benchmarks.profiling
 
-bench-loop: $(INSTALLED) ## Does the gate pay? Nine months of weekly trainings under three policies; ten minutes
+bench-loop: $(INSTALLED) ## Does the loop pay? Nine months of flights under different policies; a quarter of an hour
 	$(BIN)/python -m benchmarks.closed_loop
 
 lint: $(INSTALLED) ## Style, types, who imports whom, models

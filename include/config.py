@@ -233,7 +233,7 @@ class Drift(Section):
     )
     min_rows: Annotated[int, Field(ge=30)] = Field(default=200, description="Fewer profiled rows cannot be judged")
     history_days: Annotated[int, Field(ge=56, le=800)] = Field(
-        default=112, description="Days before a partition that tell what is usual; the first 28 before it are its baseline"
+        default=365, description="Days before a partition that tell what is usual; a short history takes a season for a change"
     )
     pairs_of: Annotated[int, Field(ge=0, le=12)] = Field(
         default=6, description="Rank correlations are watched among so many of the most important features, weekly"

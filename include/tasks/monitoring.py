@@ -104,13 +104,14 @@ def compare(model: ModelConfig, run: dict[str, Any], profiled: dict[str, Any]) -
     broken = {e.partition for e in _earlier(model, day) if e.outcome == "broken data"}
     usual = {each: profile for each, profile in profiles.items() if each not in broken}
     days = {each: profile.columns for each, profile in usual.items()}
+    trained_on = platform_for(model).manifest_of(model, run["version"])["reference"]["features"]
     rules = drift.Rules(model.drift.tolerance, model.drift.false_alarms, model.drift.min_rows)
     comparisons = drift.compare(days, day, rules)
     pairs = drift.compare_pairs({each: p.pairs for each, p in usual.items()}, day, rules) if day.isoweekday() == WEEKLY else []
     found = {
         "comparisons": [asdict(one) for one in comparisons],
         "pairs": [asdict(one) for one in pairs],
-        "faults": [asdict(one) for one in drift.faults(days, day, comparisons)],
+        "faults": [asdict(one) for one in drift.faults(days, day, comparisons, trained_on)],
     }
     place = f"{run['folder']}/comparisons.json"
     documents.write(place, json_bytes(found))
