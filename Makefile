@@ -31,9 +31,12 @@ up: $(INSTALLED) ## An Airflow to work with, until Ctrl-C
 clean: $(INSTALLED) ## Removes .local: what `make demo` and `make up` left behind
 	$(BIN)/python -m demo clean
 
-.PHONY: test test-slow bench bench-loop lint docs
-test: $(INSTALLED) ## All tests but the slow ones; ARGS='-k restore' for some
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(ARGS)
+.PHONY: test test-crashes test-slow bench bench-loop lint docs
+test: $(INSTALLED) ## All tests but the crashes and the slow ones; ARGS='-k restore' for some
+	$(BIN)/python -m pytest -m "not slow and not crash" -n 2 --dist loadfile $(ARGS)
+
+test-crashes: $(INSTALLED) ## Runs that are killed, cut off and tampered with at their every step
+	$(BIN)/python -m pytest -m "crash and not slow" -n 2 --dist loadfile $(ARGS)
 
 test-slow: $(INSTALLED) ## The tests that start an Airflow of their own
 	$(BIN)/python -m pytest -m slow $(ARGS)

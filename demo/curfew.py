@@ -18,11 +18,11 @@ from demo.stack import Airflow
 
 MODEL = "flight_delays"
 PREDICT, MONITOR, LABEL, TRAIN = (f"{kind}_{MODEL}" for kind in ("predict", "monitor", "label", "train"))
-BEGINS = date(2013, 9, 10)
+BEGINS = date(2013, 9, 16)
 # Two days before and five of it: what lasts five days is worth buying labels for.
 WATCHED = [BEGINS + timedelta(days=day) for day in range(-2, 5)]
 # By the time the labels have come, four weeks have gone by, and the feed of outcomes has caught up.
-LATER = date(2013, 10, 8)
+LATER = date(2013, 10, 14)
 
 
 def tell(airflow: Airflow, screen: Screen) -> str:

@@ -26,6 +26,8 @@ from tests.dag_runs import run_again, run_dag, states
 from tests.dags.conftest import PUBLISHED
 from tests.dags.lakes import MODEL, PREDICT, TRAIN, live_file, own_database, rows
 
+pytestmark = pytest.mark.crash
+
 DAY = "2013-02-03"  # published once
 RUN = "manual__killed"
 

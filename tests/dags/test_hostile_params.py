@@ -20,7 +20,7 @@ from sqlalchemy import select
 
 from include import ledger
 from tests.dag_runs import ROOT, run_dag, states
-from tests.dags.lakes import ARRIVALS, MODEL, PREDICT, TRAIN, live_file, rows, visible
+from tests.dags.lakes import ARRIVALS, LABEL, MODEL, MONITOR, PREDICT, ROLLBACK, TRAIN, live_file, rows, visible
 from tests.test_partitions import HOSTILE
 
 DAY = "2013-02-04"
@@ -62,8 +62,13 @@ NESTED = [
 PAYLOADS: list[Any] = [value for value in [*HOSTILE, *TEXTS, *NUMBERS, *NESTED] if value is not None]
 UNDECLARED = ("lake", "table", "sql", "model", "threshold", "max_quarantine_share", "run_id", "marker", "__class__", "partition ")
 # What the params that are not under attack say, so that nothing else is a reason to refuse.
-ROLLBACK = f"rollback_{MODEL}"
-RIGHT = {PREDICT: {"partition": DAY}, TRAIN: {"as_of": "2013-02-01"}, ROLLBACK: {"why": "it is worse"}}
+RIGHT = {
+    PREDICT: {"partition": DAY},
+    TRAIN: {"as_of": "2013-02-01"},
+    ROLLBACK: {"why": "it is worse"},
+    MONITOR: {"partition": DAY},
+    LABEL: {"request": f"{DAY}.v00001"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +146,14 @@ def test_no_partition_key_but_a_day(dags: dict[str, Any], landed: Path, key: str
         assert_no_trace(run, key, landed)
 
 
-@pytest.mark.parametrize("dag_id", [TRAIN, ARRIVALS, ROLLBACK])
+@pytest.mark.parametrize("key", ["../../etc", "2013-02-04/..", "x'; DROP TABLE y; --", "{{ conf }}", "20130204"])
+def test_no_partition_is_monitored_but_a_day(dags: dict[str, Any], landed: Path, key: str) -> None:
+    run = run_dag(MONITOR, partition=key)
+    assert states(run)["find_publication"] == "failed", states(run)
+    assert_no_trace(run, key, landed)
+
+
+@pytest.mark.parametrize("dag_id", [TRAIN, ARRIVALS, ROLLBACK, LABEL])
 def test_no_partition_key_where_there_is_none(airflow_database: None, dag_id: str) -> None:
     with pytest.raises(ValueError, match="not a partitioned Dag"):
         run_dag(dag_id, partition=DAY)

@@ -160,6 +160,7 @@ def test_a_backfill_is_judged_and_starts_nothing(watched: Path) -> None:
     assert asked_for(TRAIN) == [] and mails(watched) == [] and ledger.read("training_request", MODEL) == []
 
 
+@pytest.mark.crash
 @pytest.mark.parametrize(("task", "seconds"), [("profile", 0.3), ("decide", 0.05), ("report", 0.05), ("request_training", 0.05)])
 def test_killed_anywhere_it_says_the_same_and_says_it_once(watched: Path, tmp_path: Path, task: str, seconds: float) -> None:
     everyone_is_late(watched)

@@ -95,7 +95,8 @@ def test_names_tables_and_thresholds_are_no_choice_of_a_caller(dags: dict[str, A
         for name in dag.params:
             schema = dag.params.get_param(name).schema
             bounded = {"minimum", "maximum"} <= schema.keys() and "string" not in schema["type"]
-            closed = "enum" in schema or schema.get("type") == "boolean" or schema.get("format") == "date" or bounded
+            spelled = re.fullmatch(r"\^[^*+]*\$", schema.get("pattern", ""))  # of a given length
+            closed = "enum" in schema or schema.get("type") == "boolean" or schema.get("format") == "date" or bounded or spelled
             allowed = closed or (name in REASONS and schema["maxLength"] <= 500)
             assert allowed, f"{dag.dag_id}: param {name} takes free text: {schema}"
 

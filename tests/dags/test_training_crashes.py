@@ -35,10 +35,11 @@ from include import champions, ledger
 from include.config import MODELS, REPOSITORY
 from include.core.files import sha256_of
 from tests.dag_runs import load_dag, run_again, run_dag, states
-from tests.dags.lakes import MODEL, PREDICT, TRAIN, live_file, mails, own_database, rows
+from tests.dags.lakes import MODEL, PREDICT, ROLLBACK, TRAIN, live_file, mails, own_database, rows
 from tests.dags.test_crashes import assert_no_orphans, assert_nothing_is_half
 
-ROLLBACK = f"rollback_{MODEL}"
+pytestmark = pytest.mark.crash
+
 AS_OF, LATER, DAY = "2013-02-01", "2013-02-08", "2013-02-09"
 RUN = "manual__disturbed"
 NOBODY_LISTENS = {"AILERON_REGISTRY": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}

@@ -9,7 +9,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import date
+from datetime import date, timedelta
 from email import policy
 from email.parser import BytesParser
 from pathlib import Path
@@ -25,26 +25,30 @@ from demo.stack import Airflow, running_airflow
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-PREDICT, TRAIN, ARRIVALS = "predict_flight_delays", "train_flight_delays", "arrivals_flight_delays"
+PREDICT, TRAIN, ARRIVALS, MONITOR, LABEL, ROLLBACK = (
+    f"{kind}_flight_delays" for kind in ("predict", "train", "arrivals", "monitor", "label", "rollback")
+)
 MONTH = [date(2013, 2, day) for day in range(1, 29)]
+SIXTY = [MONTH[0] + timedelta(days=day) for day in range(60)]
 
 
 @pytest.fixture(scope="module")
 def airflow() -> Iterator[Airflow]:
-    """An Airflow with a champion as of 1 February and a month of flights to predict.
+    """An Airflow with a champion as of 1 February, two months of flights to predict, and what became of them.
 
     Not below pytest's own folder: the next pytest that starts closes it to all but its user, and PostgreSQL does not
     run as root.
     """
     root = Path(tempfile.mkdtemp(prefix="aileron-e2e-"))
-    simulator.land(root / "lake", date(2013, 1, 1), MONTH[-1])
-    simulator.land_outcomes(root / "lake", date(2013, 1, 1), date(2013, 1, 31))
+    simulator.land(root / "lake", date(2013, 1, 1), SIXTY[-1])
+    simulator.land_outcomes(root / "lake", date(2013, 1, 1), SIXTY[-1])
     with running_airflow(root, extra={"AILERON_LAKE": str(root / "lake")}) as running:
-        wait_for_dags(running, Screen(), [PREDICT, TRAIN, ARRIVALS], seconds=120)
+        wait_for_dags(running, Screen(), [PREDICT, TRAIN, ARRIVALS, MONITOR, LABEL, ROLLBACK], seconds=120)
         running.api.unpause(TRAIN)
         running.api.trigger(TRAIN, "first", {"as_of": "2013-02-01"})
         follow_tasks(running, Screen(), TRAIN, "first", seconds=600, answer=lambda: approve(running))
-        running.api.unpause(PREDICT)
+        for dag_id in (PREDICT, MONITOR, LABEL, ROLLBACK):
+            running.api.unpause(dag_id)
         yield running
     shutil.rmtree(root)
 
@@ -91,21 +95,42 @@ def publications(lake: Path, day: str = "") -> list[dict[str, Any]]:
     return sorted((json.loads(file.read_text())["body"] for file in files), key=lambda body: (body["partition"], body["version"]))
 
 
+def verdicts(lake: Path) -> list[dict[str, Any]]:
+    files = (lake / "ledger" / "monitoring_verdict" / "flight_delays").glob("*.json")
+    return sorted((json.loads(file.read_text())["body"] for file in files), key=lambda body: body["partition"])
+
+
 def mails(airflow: Airflow) -> list[Any]:
     return [BytesParser(policy=policy.default).parsebytes(file.read_bytes()) for file in sorted(airflow.mail.glob("*.eml"))]
 
 
+def test_sixty_days_backfilled_are_all_monitored_and_start_nothing(airflow: Airflow) -> None:
+    """One monitoring run per published partition, carried by the partitioned asset. Whatever they find, it is the past."""
+    backfill(airflow, "--from-date", str(SIXTY[0]), "--to-date", str(SIXTY[-1]), "--max-active-runs", "3")
+    eventually(ended(airflow, len(SIXTY)), seconds=2400)
+    eventually(lambda: len(verdicts(airflow.lake)) >= len(SIXTY), seconds=900)
+    found = verdicts(airflow.lake)
+    assert [body["partition"] for body in found] == [str(day) for day in SIXTY]
+    assert all(body["origin"] == "backfill" and not body["actions"] for body in found)
+    assert {body["outcome"] for body in found} - {"ok", "cannot judge"}, "with nothing found, nothing was held back"
+    runs = eventually(lambda: [run for run in airflow.api.runs(MONITOR) if run["state"] == "success"])
+    assert len({run["partition_key"] for run in runs}) == len(SIXTY)
+    assert [run["dag_run_id"] for run in airflow.api.runs(TRAIN)] == ["first"]
+    assert airflow.api.runs(LABEL) == airflow.api.runs(ROLLBACK) == []
+    assert not [mail for mail in mails(airflow) if "monitor" in str(mail["subject"])]
+
+
 def test_a_month_backfilled_twice_in_another_order_gives_the_same_rows(airflow: Airflow) -> None:
     span = ("--from-date", str(MONTH[0]), "--to-date", str(MONTH[-1]), "--max-active-runs", "3")
-    backfill(airflow, *span)
-    eventually(ended(airflow, len(MONTH)), seconds=1500)
     first = published(airflow.lake)
-    source = duckdb.sql(f"SELECT count(*) FROM '{airflow.lake}/source/flights/partition_date=2013-02-*/data.parquet'").fetchall()
+    source = duckdb.sql(
+        f"SELECT count(*) FROM '{airflow.lake}/source/flights/*/data.parquet' WHERE partition_date >= '{SIXTY[0]}'"
+    ).fetchall()
     assert len(first) == source[0][0] > 20_000
 
     backfill(airflow, *span, "--run-backwards", "--reprocess-behavior", "completed")
-    eventually(lambda: len(publications(airflow.lake)) == 2 * len(MONTH), seconds=1500)
-    eventually(ended(airflow, len(MONTH)), seconds=300)
+    eventually(lambda: len(publications(airflow.lake)) == len(SIXTY) + len(MONTH), seconds=1500)
+    eventually(ended(airflow, len(SIXTY) + len(MONTH)), seconds=300)
     assert published(airflow.lake) == first
     found = publications(airflow.lake)
     assert {body["version"] for body in found} == {1, 2}
