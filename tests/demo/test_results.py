@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from demo.results import TRAININGS_HEADER, table, trainings
+from demo.results import MONITORED_HEADER, TRAININGS_HEADER, monitored, table, trainings
 from include import ledger
 
 MODEL = "flight_delays"
@@ -76,3 +76,24 @@ def test_a_first_model_that_is_not_promoted_leaves_nobody(lake: Path, outcome: s
     low = {"check": "floor auc", "outcome": outcome, "sentence": "AUC 0.55 is below its floor 0.6, beyond chance."}
     verdict("2013-04-01", outcome, "first model", [low], None, 0.55)
     assert trainings(lake, MODEL)[0][7:9] == (None, "AUC 0.55 is below its floor 0.6, beyond chance")
+
+
+def test_what_monitoring_said_is_shown_by_partition(lake: Path) -> None:
+    assert monitored(lake, MODEL) == []
+    for day, outcome, sentences, actions in (
+        ("2013-09-16", "covariate drift", ["departure_hour: it grew", "and more"], ["mail", "request labels"]),
+        ("2013-09-15", "ok", [], []),
+    ):
+        body = {
+            "partition": day,
+            "publication": 1,
+            "outcome": outcome,
+            "sentences": sentences,
+            "actions": actions,
+            "page": f"/{day}",
+        }
+        ledger.append("monitoring_verdict", MODEL, f"{day}.v00001", body)
+    rows = monitored(lake, MODEL)
+    assert [row[:3] for row in rows] == [("2013-09-15", "ok", None), ("2013-09-16", "covariate drift", "departure_hour: it grew")]
+    assert rows[1][3:] == ("mail, request labels", "/2013-09-16") and not rows[0][3]
+    assert len(MONITORED_HEADER) == len(rows[0]) - 1

@@ -244,3 +244,27 @@ def test_the_simulator_knows_nothing_of_the_product() -> None:
     code = f"import sys, demo.simulator; print([m for m in sys.modules if m.split('.')[0] in {foreign}])"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_curfew_moves_the_evening_and_nothing_before_it(landed: Path, tmp_path: Path) -> None:
+    """The same flights under the same keys, earlier; who leaves in the afternoon arrives later. The days before are as they were."""
+    begins = date(2013, 9, 16)
+    simulator.land(tmp_path, date(2013, 9, 15), begins, curfew=begins)
+    simulator.land_outcomes(tmp_path, date(2013, 9, 15), begins, curfew=begins)
+    for table in ("flights", "flight_outcomes"):
+        before = _folder(tmp_path, table, "2013-09-15") / "data.parquet"
+        assert before.read_bytes() == (_folder(landed, table, "2013-09-15") / "data.parquet").read_bytes()
+        assert _schema(_folder(tmp_path, table, "2013-09-16") / "data.parquet") == _schema(before)
+
+    query = """
+        SELECT flight_id, scheduled_departure, scheduled_departure_minute, arrival_delay
+        FROM flights JOIN flight_outcomes USING (flight_id, partition_date) WHERE partition_date = '2013-09-16' ORDER BY 1"""
+    moved = late = 0
+    for (key, at, minute, delay), (same, earlier, new_minute, new_delay) in zip(
+        _query(landed, query), _query(tmp_path, query), strict=True
+    ):
+        assert key == same and new_minute < 1200  # type: ignore[operator]
+        assert (at - earlier).total_seconds() / 60 == minute - new_minute == (240 if minute >= 1080 else 0)  # type: ignore[operator]
+        assert delay is new_delay is None or new_delay - delay == (25 if minute >= 840 else 0)  # type: ignore[operator]
+        moved, late = moved + (minute != new_minute), late + (delay != new_delay)
+    assert moved > 150 and late > 300
