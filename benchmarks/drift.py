@@ -287,12 +287,12 @@ def pair_power(rows: int, r: float, runs: int, seed: int) -> float:
     """The share of weeks of so many rows in which a rank correlation that was 0.3 is called changed, as one of 45 pairs."""
     random = np.random.default_rng([seed, rows, round(100 * r)])
     before, after = _joint(0.3), _joint(r)
-    rules = replace(RULES, false_alarms=RULES.false_alarms / PAIRS)
+    rules, known = replace(RULES, false_alarms=RULES.false_alarms / PAIRS), 7 * RULES.min_windows + BASELINE
     alarms = 0
     for _ in range(runs):
         days = {
-            on(number): {"a × b": _sums(random.multinomial(rows // 7, before if number < BASELINE else after))}
-            for number in range(BASELINE + 7)
+            on(number): {"a × b": _sums(random.multinomial(rows // 7, before if number < known else after))}
+            for number in range(known + 7)
         }
         alarms += compare_pairs(days, max(days), rules)[0].state == "alarm"
     return alarms / runs

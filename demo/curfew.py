@@ -32,7 +32,7 @@ def tell(airflow: Airflow, screen: Screen) -> str:
         RunFailed: if a run fails, or if what should follow does not.
     """
     screen.say(f"From {BEGINS} there is a curfew: what left after six in the evening leaves four hours earlier")
-    simulator.land(airflow.lake, WATCHED[0], WATCHED[-1], curfew=BEGINS)
+    simulator.land(airflow.lake, BEGINS - timedelta(days=28), WATCHED[-1], curfew=BEGINS)
     for days in (WATCHED[:-1], WATCHED[-1:]):  # the last verdict rests on those before it
         _predict(airflow, screen, days)
         follow(airflow, screen, [_verdicts(airflow, screen, days)], seconds=600)
@@ -84,8 +84,8 @@ def _answer(lake: Path, queue: Path) -> int:
     """What people would have found out: how the flights that were asked about really went. The marker comes last."""
     with duckdb.connect() as connection:
         answers = connection.execute(
-            "SELECT flight_id, coalesce(arrival_delay > 15, true)::INT AS label FROM read_parquet($rows) "
-            "JOIN read_parquet($outcomes, hive_partitioning = false) USING (flight_id) ORDER BY flight_id",
+            "SELECT flight_id, coalesce(arrival_delay > 15, true)::INT AS label FROM read_parquet($rows) AS asked "
+            "JOIN read_parquet($outcomes, hive_partitioning = false) AS outcome USING (flight_id) ORDER BY flight_id",
             {
                 "rows": str(queue / "rows.parquet"),
                 "outcomes": str(lake / "source" / "flight_outcomes" / "*" / "*.parquet"),

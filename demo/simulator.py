@@ -68,7 +68,7 @@ CURFEW = {
         FROM (SELECT *, CASE WHEN scheduled_departure_minute >= 1080 THEN 240 ELSE 0 END AS earlier FROM day)""",
     # The key of a flight ends with the hour and minute of the old timetable.
     "flight_outcomes": """
-        SELECT * REPLACE (arrival_delay + CASE WHEN right(flight_id, 4) >= '1400' THEN 25 ELSE 0 END AS arrival_delay)
+        SELECT * REPLACE (arrival_delay + CASE WHEN right(flight_id, 4) >= '1400' THEN 60 ELSE 0 END AS arrival_delay)
         FROM day""",
 }
 

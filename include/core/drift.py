@@ -372,6 +372,9 @@ def _obstacle_of_pair(windows: _Windows, rules: Rules) -> str | None:
         return obstacle
     if np.isnan(correlation(windows.baseline)) or np.isnan(correlation(windows.current)):
         return "one of the columns has a single value, so nothing goes together with it"
+    if windows.part < 1:
+        # Within a day the weather hardly varies and the weekday does not at all: days do not tell what weeks do.
+        return f"fewer than {rules.min_windows} past weeks, and days do not tell how two columns go together over a week"
     return _too_short(len(windows.past), rules) if len(windows.past) < rules.min_windows else None
 
 

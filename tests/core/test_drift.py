@@ -404,7 +404,7 @@ def paired(days: int, now: float, seed: int = 1) -> dict[date, dict[str, list[fl
 
 @pytest.mark.parametrize(("now", "state"), [(0.3, "ok"), (0.6, "alarm"), (-0.1, "alarm")])
 def test_two_columns_that_go_together_otherwise_are_an_alarm(now: float, state: str) -> None:
-    days = paired(49, now)
+    days = paired(126, now)
     (found,) = compare_pairs(days, max(days), RULES)
     assert (found.column, found.horizon, found.state) == ("a × b", PAIR_HORIZON, state)
     assert found.before == pytest.approx(0.3, abs=0.05)
@@ -414,13 +414,29 @@ def test_two_columns_that_go_together_otherwise_are_an_alarm(now: float, state: 
 
 
 def test_pairs_without_enough_to_tell_are_not_judged() -> None:
-    days = paired(49, 0.3)
+    days = paired(126, 0.3)
     assert compare_pairs({}, FIRST, RULES) == []
-    few = compare_pairs({day: sums for day, sums in days.items() if day >= on(32)}, max(days), RULES)
-    assert (few[0].state, few[0].why) == ("cannot judge", "10 past windows with enough rows are too few, 14 are needed")
-    single = days | {on(number): {"a × b": [300, 300, 500, 300, 1200, 500]} for number in range(42, 49)}
+    few = compare_pairs({day: sums for day, sums in days.items() if day >= on(63)}, max(days), RULES)
+    assert (few[0].state, few[0].why) == (
+        "cannot judge",
+        "fewer than 14 past weeks, and days do not tell how two columns go together over a week",
+    )
+    single = days | {on(number): {"a × b": [300, 300, 500, 300, 1200, 500]} for number in range(119, 126)}
     assert "single value" in compare_pairs(single, max(days), RULES)[0].why
-    assert compare_pairs(days | {on(number): {} for number in range(42, 49)}, max(days), RULES)[0].why == "no rows in 7 days"
+    assert compare_pairs(days | {on(number): {} for number in range(119, 126)}, max(days), RULES)[0].why == "no rows in 7 days"
+
+
+def test_a_column_that_is_one_value_each_day_is_no_alarm_every_week() -> None:
+    """Weekday and weather: within a week seven points make any correlation. Only weeks tell what weeks do."""
+    random, alarms = np.random.default_rng(3), 0
+    days = {}
+    for number in range(7 * 30):
+        a, b = number % 7, int(random.integers(0, 10))
+        days[on(number)] = {"a × b": [300, 300 * a, 300 * b, 300 * a * a, 300 * b * b, 300 * a * b]}
+    for week in range(6, 30):
+        (found,) = compare_pairs({day: each for day, each in days.items() if day < on(7 * week)}, on(7 * week - 1), RULES)
+        alarms += found.state == "alarm"
+    assert alarms == 0
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=3, max_size=40))
