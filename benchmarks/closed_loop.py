@@ -8,7 +8,7 @@ whether it replaces the champion:
     always       each Monday, whatever was trained        what a scheduled retraining without a gate does
     weekly       each Monday, behind the gate             the default schedule of a model
     cron4        every 4 weeks, behind the gate
-    cron         every N weeks, behind the gate           N such that it trains at least as often as `ours`
+    cron         every N weeks, behind the gate           N such that from 1 April it trains at least as often as `ours`
     ours         monitoring day by day; behind the gate   decay of matured labels asks for a training, and 8 weeks without
                                                           one; a new champion that is shown to be worse is rolled back
 
@@ -31,7 +31,7 @@ in every possible week, and means over these are shown: they say more of a polic
 A release is harmful if the new champion's log loss over the next four weeks is higher than the old one's would have been.
 
 Prints a table per policy and month and, last, one line of JSON: auc_*, logloss_*, retrains_*, releases_*, harmful_*,
-rollbacks_*, labels_*, as mean_* over all weeks to begin in, and of pairs of policies the mean daily difference with its
+rollbacks_*, labels_*, as mean_* the means over all weeks to begin in, and of pairs of policies the mean daily difference with its
 standard error.
 """
 
@@ -73,6 +73,7 @@ POLICIES = {
         Policy(OURS_LABELS, SCHEDULED_WEEKS, watch="labels after alarms"),
     )
 }
+CRON_WEEKS = range(2, 14)
 LIMITS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # of quality.max_excess_loss, in hindsight
 
 
@@ -111,6 +112,16 @@ def begun_anywhere(
     ]
 
 
+def every_cron(model: ModelConfig, year: Year, challengers: Sequence[Challenger], folder: Path) -> dict[int, list[Outcome]]:
+    """Of each cadence behind the gate the years of all weeks to begin in: what so many trainings give without monitoring."""
+    monitor, decide = Monitor(model, year), by_the_gate(model, year)
+    return {
+        weeks: begun_anywhere(Policy(CRON, weeks), monitor, decide, challengers, folder / f"{weeks}")
+        for weeks in CRON_WEEKS
+        if weeks < len(challengers)
+    }
+
+
 def cadence(trainings: int, weeks: int) -> int:
     """The longest time between trainings, in weeks, with which there are at least so many."""
     return max((every for every in range(1, weeks + 1) if weeks // every >= trainings), default=1)
@@ -130,8 +141,9 @@ def show(found: Mapping[str, Sequence[Outcome]]) -> None:
     print(" " * 20 + "".join(head.rjust(12) for head in heads))
     for outcome in outcomes:
         released = (len(outcome.releases), outcome.harmful, len(outcome.rollbacks))
-        numbers = (outcome.policy.every_weeks or "-", len(outcome.trainings), *released, outcome.labels)
-        print(f"{outcome.policy.name:20}" + "".join(str(one).rjust(12) for one in numbers))
+        numbers = (len(outcome.trainings), *released, outcome.labels)
+        told = (str(outcome.policy.every_weeks or "-"), *map(str, numbers))
+        print(f"{outcome.policy.name:20}" + "".join(one.rjust(12) for one in told))
     print()
     for outcome in outcomes:
         print(f"{outcome.policy.name}: {_counted(outcome.verdicts)}")
@@ -144,22 +156,24 @@ def show(found: Mapping[str, Sequence[Outcome]]) -> None:
             print(f"  {release.as_of} {release.why}: log loss of the next four weeks {release.harm:+.4f}")
         for rollback in outcome.rollbacks:
             print(f"  {rollback.as_of} rolled back, {rollback.why}: log loss of the next four weeks {rollback.harm:+.4f}")
-    print("\nThe schedule begun in each possible week, means, and of the AUC the standard deviation, least and most")
-    heads = ("years", "trainings", "releases", "harmful", "log loss", "AUC", "sd", "least", "most")
-    print(" " * 20 + "".join(head.rjust(12) for head in heads))
-    for name, of_policy in found.items():
-        aucs = [outcome.auc for outcome in of_policy]
-        counts = [np.mean(values) for values in zip(*map(_counts, of_policy), strict=True)]
-        means = (np.mean([outcome.log_loss for outcome in of_policy]), np.mean(aucs), np.std(aucs), min(aucs), max(aucs))
-        print(
-            f"{name:20}{len(of_policy):12}" + "".join(f"{one:12.1f}" for one in counts) + "".join(f"{one:12.4f}" for one in means)
-        )
-    print("\nMean of days ± standard error: schedules begun on 1 April; and the means of all weeks to begin in")
+
+
+def show_schedules(found: Mapping[str, Sequence[Outcome]], crons: Mapping[int, Sequence[Outcome]]) -> None:
+    """What does not hang on the week in which the schedules were begun."""
+    print("\nSchedules begun in each possible week, means; and of the AUC the standard deviation, least and most")
+    heads = ("years", "trainings", "releases", "harmful", "labels", "log loss", "AUC", "sd", "least", "most")
+    print(" " * 24 + "".join(head.rjust(10) for head in heads))
+    for name, years in {**found, **{f"cron, every {weeks} weeks": years for weeks, years in crons.items()}}.items():
+        counts = np.mean([_counts(outcome) for outcome in years], axis=0)
+        aucs, losses = ([getattr(outcome, name) for outcome in years] for name in ("auc", "log_loss"))
+        told = [f"{len(years)}", *(f"{one:.1f}" for one in counts[:3]), f"{counts[3]:.0f}"]
+        told += [f"{one:.4f}" for one in (np.mean(losses), np.mean(aucs), np.std(aucs), min(aucs), max(aucs))]
+        print(f"{name:24}" + "".join(one.rjust(10) for one in told))
+    print("\nMean of days ± standard error, begun on 1 April; and of the means over all weeks to begin in")
     for one, other in _pairs(found):
-        for of_one, of_other in ((found[one][:1], found[other][:1]), (found[one], found[other])):
-            differences = _differences(averaged(of_one), averaged(of_other)).items()
-            told = ", ".join(f"{name} {mean:+.4f} ± {error:.4f}" for name, (mean, error) in differences)
-            print(f"{one} minus {other}: {told}")
+        print(f"{one} minus {other}: {_told(found[one][:1], found[other][:1])}; {_told(found[one], found[other])}")
+    for weeks, years in crons.items():
+        print(f"{OURS} minus cron, every {weeks} weeks: {_told(found[OURS], years)}")
 
 
 def averaged(outcomes: Sequence[Outcome]) -> Daily:
@@ -195,7 +209,7 @@ def hindsight(model: ModelConfig, year: Year, challengers: Sequence[Challenger],
         decayed = [day for day in days if quality.judge_decay(lost[day], rules).state == "decay"]
         fixed = replay(POLICIES[FIXED], monitor, decide, challengers, last_day, folder / f"{FIXED}-{limit:g}")
         years = begun_anywhere(POLICIES[OURS], monitor, decide, challengers, folder / f"{limit:g}")
-        trainings, releases, harmful = (np.mean(values) for values in zip(*map(_counts, years), strict=True))
+        trainings, releases, harmful, _ = np.mean([_counts(outcome) for outcome in years], axis=0)
         after_decay = np.mean([sum(why != "schedule" for _, why in outcome.trainings) for outcome in years])
         seen = (len(decayed), f"{decayed[0]:%d %b}" if decayed else "-", fixed.judged["labels say decay"])
         means = [f"{np.mean(values):.4f}" for values in ([one.auc for one in years], [one.log_loss for one in years])]
@@ -203,7 +217,7 @@ def hindsight(model: ModelConfig, year: Year, challengers: Sequence[Challenger],
         print(f"{limit:<15g}" + "".join(str(one).rjust(15) for one in numbers))
 
 
-def figures(found: Mapping[str, Sequence[Outcome]]) -> dict[str, Any]:
+def figures(found: Mapping[str, Sequence[Outcome]], crons: Mapping[int, Sequence[Outcome]]) -> dict[str, Any]:
     """By policy, its schedule begun on 1 April; as mean_* the means over all weeks to begin in."""
     told: dict[str, Any] = {}
     measures: dict[str, tuple[int, Callable[[Outcome], float]]] = {
@@ -219,11 +233,16 @@ def figures(found: Mapping[str, Sequence[Outcome]]) -> dict[str, Any]:
         for measure, (digits, of) in measures.items():
             value = of(of_policy[0])
             told[f"{measure}_{name}"] = value if isinstance(value, int) else round(value, digits)
-            told[f"mean_{measure}_{name}"] = round(float(np.mean([of(outcome) for outcome in of_policy])), digits)
+            if len(of_policy) > 1:
+                told[f"mean_{measure}_{name}"] = _mean(of_policy, digits, of)
     for one, other in _pairs(found):
         for prefix, of_one, of_other in (("", found[one][:1], found[other][:1]), ("mean_", found[one], found[other])):
             for measure, (mean, error) in _differences(averaged(of_one), averaged(of_other)).items():
                 told[f"{prefix}{measure}_{one}_minus_{other}"] = [round(mean, 5), round(error, 5)]
+    for weeks, years in crons.items():
+        told |= {
+            f"mean_{measure}_cron_every_{weeks}": _mean(years, *measures[measure]) for measure in ("retrains", "auc", "logloss")
+        }
     return told
 
 
@@ -235,8 +254,17 @@ def _pairs(names: Iterable[str]) -> list[tuple[str, str]]:
     return [(one, other) for one, other in pairs if one in there and other in there]
 
 
-def _counts(outcome: Outcome) -> tuple[int, int, int]:
-    return len(outcome.trainings), len(outcome.releases), outcome.harmful
+def _counts(outcome: Outcome) -> tuple[int, int, int, int]:
+    return len(outcome.trainings), len(outcome.releases), outcome.harmful, outcome.labels
+
+
+def _told(one: Sequence[Outcome], other: Sequence[Outcome]) -> str:
+    differences = _differences(averaged(one), averaged(other)).items()
+    return ", ".join(f"{name} {mean:+.4f} ± {error:.4f}" for name, (mean, error) in differences)
+
+
+def _mean(years: Sequence[Outcome], digits: int, of: Callable[[Outcome], float]) -> float:
+    return round(float(np.mean([of(outcome) for outcome in years])), digits)
 
 
 def _differences(one: Daily, other: Daily) -> dict[str, tuple[float, float]]:
@@ -264,10 +292,12 @@ def main() -> None:
         year = the_year(model, folder)
         challengers = train_all(model, year, asked.weeks, asked.trials)
         found = run(names, model, year, challengers, folder / "ledgers")
+        crons = every_cron(model, year, challengers, folder / "crons") if CRON in names else {}
         show(found)
+        show_schedules(found, crons)
         if asked.hindsight:
             hindsight(model, year, challengers, folder / "hindsight")
-    print(json.dumps(figures(found)))
+    print(json.dumps(figures(found, crons)))
 
 
 if __name__ == "__main__":

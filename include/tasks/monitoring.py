@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import date, timedelta
 from typing import Any
@@ -100,14 +100,13 @@ def compare(model: ModelConfig, run: dict[str, Any], profiled: dict[str, Any]) -
 
     day = partitions.parse(run["partition"])
     profiles = read_profiles(profiled)
-    # What was found broken is no measure of what is usual.
-    broken = {e.partition for e in _earlier(model, day) if e.outcome == "broken data"}
-    usual = {each: profile for each, profile in profiles.items() if each not in broken}
-    days = {each: profile.columns for each, profile in usual.items()}
+    broken = {e.partition: set(e.columns) for e in _earlier(model, day) if e.outcome == "broken data"}
+    days = {each: _without(broken.get(each, set()), profile.columns) for each, profile in profiles.items()}
+    pairs_of = {each: _without(broken.get(each, set()), profile.pairs) for each, profile in profiles.items()}
     trained_on = platform_for(model).manifest_of(model, run["version"])["reference"]["features"]
     rules = drift.Rules(model.drift.tolerance, model.drift.false_alarms, model.drift.min_rows)
     comparisons = drift.compare(days, day, rules)
-    pairs = drift.compare_pairs({each: p.pairs for each, p in usual.items()}, day, rules) if day.isoweekday() == WEEKLY else []
+    pairs = drift.compare_pairs(pairs_of, day, rules) if day.isoweekday() == WEEKLY else []
     found = {
         "comparisons": [asdict(one) for one in comparisons],
         "pairs": [asdict(one) for one in pairs],
@@ -118,6 +117,12 @@ def compare(model: ModelConfig, run: dict[str, Any], profiled: dict[str, Any]) -
     alarmed = sorted({one["column"] for one in (*found["comparisons"], *found["pairs"]) if one["state"] == "alarm"})
     log.info("%d columns compared; beyond their limit: %s", len(profiles[day].columns), ", ".join(alarmed) or "none")
     return {"document": place, "columns": len(profiles[day].columns), "alarmed": alarmed}
+
+
+def _without(broken: set[str], columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns, or pairs of them, that were not found broken on their day: what was is no measure of what is usual. The
+    others stay, or a week would be short of its Monday. "*" is the whole day."""
+    return {name: cells for name, cells in columns.items() if "*" not in broken and not broken & set(name.split(" × "))}
 
 
 @model_task

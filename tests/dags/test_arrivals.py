@@ -264,7 +264,7 @@ def test_labels_of_enough_new_days_ask_for_one_training(published: Path, edit_mo
 
 def test_partitions_in_a_row_that_fail_their_checks_ask_for_a_training(published: Path, edit_model: Callable[..., Path]) -> None:
     edit_model("  min_rows: 5000", "  min_rows: 5000\n  after_failed_partitions: 2")
-    edit_model("max_score_shift: 0.5", "max_score_shift: 0.000001")
+    edit_model("max_score_shift: 0.75", "max_score_shift: 0.000001")
     assert run_dag(PREDICT, "2013-02-04").state == "failed"
     look()
     assert trainings_asked_for() == [], "one is not enough"

@@ -287,7 +287,7 @@ def test_the_budget_of_a_month_is_all_that_is_bought(watched: Path) -> None:
 def test_a_champion_that_learned_from_broken_labels_is_rolled_back(watched: Path, edit_model: Callable[..., Path]) -> None:
     """A challenger learned from labels of a broken feed, and beat the champion on them. The next labels bring out the truth."""
     # Tried on the newest day, it would be stopped for how differently it decides.
-    edit_model("max_score_shift: 0.5", "max_score_shift: 1.0")
+    edit_model("max_score_shift: 0.75", "max_score_shift: 1.0")
     edit_model("floors: {auc: 0.6}", "floors: {auc: 0.6}\n  max_decision_churn: 1.0")
     kept = watched.parent / "outcomes"
     shutil.copytree(watched / "source" / "flight_outcomes", kept)

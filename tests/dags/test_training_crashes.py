@@ -128,7 +128,7 @@ def write_model(folder: Path, **changes: str) -> None:
         "trials: 8": "trials: 2",
         "max_trees: 300": "max_trees: 100",
         "slices: [origin, carrier]": "slices: [origin]",
-        "max_score_shift: 0.5": "max_score_shift: 1.0",
+        "max_score_shift: 0.75": "max_score_shift: 1.0",
         "  max_champion_age_days": "  max_decision_churn: 1.0\n  alpha: 0.2\n  max_champion_age_days",
     }.items():
         assert old in text
