@@ -287,11 +287,12 @@ def label_sample(
     version: str,
     edges: Sequence[float],
     each: int,
+    request: str,
 ) -> Query:
     """Rows that a version predicted and that have no label: at most `each` of every day and band of scores between `edges`.
 
     Columns: key, partition_date, score, band (0..len(edges)), population (unlabelled rows of the day and band). Which rows
-    is told by the hash of their key: asked again while no label has come, they are the same.
+    is told by the hash of their key and of the request: asked again while no label has come, they are the same.
 
     Raises:
         InvalidQuery, ValueError: as `queries.build_features`; ValueError too if version is none.
@@ -303,10 +304,11 @@ def label_sample(
         model,
         dialect,
         {**tables, PREDICTIONS: predictions},
-        [*edges, version],
+        [*edges, version, request],
         predictions=TABLE + PREDICTIONS,
         edges=list(range(len(edges))),
         version=len(edges),
+        request=len(edges) + 1,
         each=int(each),
     )
 

@@ -47,6 +47,7 @@ def queue_labels(model: ModelConfig, asked: dict[str, Any]) -> dict[str, Any]:
             asked["version"]["version"],
             edges,
             max(1, asked["rows"] // strata),
+            asked["request"],
         )
         with engine.connected() as connection:
             engine.write(connection, query, {"first_partition": first, "last_partition": last}, place / ROWS)

@@ -1,5 +1,6 @@
 {# Predicted rows without a label, the same number of each stratum as far as it has so many: a stratum is a day and a band
-   of scores. Which rows is told by the hash of their key, so that asking twice asks for the same. -#}
+   of scores. Which rows is told by the hash of their key and of the request:
+   asking twice asks for the same, another request for others. -#}
 SELECT {{ key | quoted }}, partition_date, score, _band AS band, _population AS population
 FROM (
   SELECT
@@ -11,7 +12,7 @@ FROM (
       _predicted.{{ key | quoted }},
       _predicted.partition_date,
       _predicted.score,
-      MD5(CAST(_predicted.{{ key | quoted }} AS VARCHAR)) AS _lot,
+      MD5(CONCAT(CAST(_predicted.{{ key | quoted }} AS VARCHAR), __value_{{ request }})) AS _lot,
       CASE
         {% for edge in edges %}
         WHEN _predicted.score <= __value_{{ edge }} THEN {{ loop.index0 }}

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from include.config import load_model
-from include.monitoring_sql import BINS, quality, read_quality
+from include.monitoring_sql import BINS, label_sample, quality, read_quality
 
 DAY = date(2020, 1, 1)
 NEXT = DAY + timedelta(days=1)
@@ -71,10 +71,10 @@ def models(place, lake, monkeypatch):
 
 
 @pytest.fixture
-def ask(connection, place):
-    """The answer for rows, each a dictionary with `predicted`, `version` and `label` beside its features."""
+def land(place):
+    """Writes rows, each a dictionary with `predicted`, `version` and `label` beside its features; how DuckDB reads the tables."""
 
-    def answer(task, rows, slices=SLICES):
+    def write(rows):
         rows = [{"row_id": number, "partition_date": DAY} | row for number, row in enumerate(rows)]
         scored = [
             row | {"score": row["predicted"], "model_version": row.get("version", "1")} for row in rows if "predicted" in row
@@ -87,6 +87,17 @@ def ask(connection, place):
         ):
             pq.write_table(pa.Table.from_pylist(content, schema), place / f"{name}.parquet")
             tables[name] = f"read_parquet('{place / name}.parquet')"
+        return tables
+
+    return write
+
+
+@pytest.fixture
+def ask(connection, land):
+    """What `quality` says of rows."""
+
+    def answer(task, rows, slices=SLICES):
+        tables = land(rows)
         predictions = tables.pop("predictions")
         query = quality(load_model(task), "duckdb", tables, predictions, slices)
         found = connection.execute(query.sql, {"first_partition": DAY, "last_partition": NEXT})
@@ -223,3 +234,34 @@ def test_text_and_numbers_are_read_alike(ask):
 def test_slices_are_categorical_features():
     with pytest.raises(ValueError, match=r"labelled is not among features.categorical"):
         quality(load_model("classification"), "duckdb", {"facts": "facts", "outcomes": "outcomes"}, "predictions", ["labelled"])
+
+
+def test_labels_are_asked_for_evenly_and_for_others_the_next_time(connection, land):
+    """Of each day and band of scores the same number, as far as there are so many; never what has a label."""
+    rows = [
+        {"partition_date": day, "predicted": number / 400, **({"label": 1.0} if number % 4 == 0 else {})}
+        for day in (DAY, NEXT)
+        for number in range(400)
+    ]
+    tables = land(rows)
+    predictions = tables.pop("predictions")
+
+    def draw(request):
+        query = label_sample(load_model("classification"), "duckdb", tables, predictions, "1", [0.02, 0.5], 20, request)
+        found = connection.execute(query.sql, {"first_partition": DAY, "last_partition": NEXT})
+        assert [column[0] for column in found.description] == ["row_id", "partition_date", "score", "band", "population"]
+        return found.fetchall()
+
+    drawn = draw("2020-01-02.v00001")
+    counts = {}
+    for key, day, score, band, population in drawn:
+        assert key % 4 and band == (0 if score <= 0.02 else 1 if score <= 0.5 else 2)
+        counts[day, band, population] = counts.get((day, band, population), 0) + 1
+    assert counts == {(day, *band): n for day in (DAY, NEXT) for band, n in {(0, 6): 6, (1, 144): 20, (2, 150): 20}.items()}
+    assert draw("2020-01-02.v00001") == drawn
+    assert len({row[0] for row in draw("2020-01-03.v00001")} & {row[0] for row in drawn if row[3]}) < 30
+
+
+def test_no_version_but_a_number_reaches_the_sample(land):
+    with pytest.raises(ValueError, match="is no version of a model"):
+        label_sample(load_model("classification"), "duckdb", land([]), "x", "1' OR 1=1", [0.5], 5, "r")
