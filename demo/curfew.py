@@ -68,7 +68,7 @@ def _verdicts(airflow: Airflow, screen: Screen, days: list[date]) -> Watch:
     open_days = {str(day) for day in days}
 
     def watch() -> str | None:
-        for day, outcome, sentence, *_ in results.monitored(airflow.lake, MODEL):
+        for day, outcome, _, _, sentence, _ in results.monitored(airflow.lake, MODEL):
             if day in open_days:
                 open_days.remove(str(day))
                 screen.say(f"{MONITOR} {day}  {outcome}{': ' + str(sentence) if sentence else ''}")

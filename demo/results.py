@@ -59,11 +59,11 @@ TRAININGS_HEADER = ("as of", "verdict", "rule", "AUC", "champion's", "log loss",
 # What monitoring said of each partition, and what it started.
 MONITORED = """
     WITH verdict AS (SELECT json -> 'body' AS body FROM read_json_objects($verdicts))
-    SELECT body ->> 'partition', body ->> 'outcome', body ->> '$.sentences[0]',
-           list_aggregate((body -> 'actions')::VARCHAR[], 'string_agg', ', '), body ->> 'page'
+    SELECT body ->> 'partition', body ->> 'outcome', list_aggregate((body -> 'columns')::VARCHAR[], 'string_agg', ', '),
+           list_aggregate((body -> 'actions')::VARCHAR[], 'string_agg', ', '), body ->> '$.sentences[0]', body ->> 'page'
     FROM verdict ORDER BY 1, (body ->> 'publication')::INT
 """
-MONITORED_HEADER = ("partition", "verdict", "why", "started")
+MONITORED_HEADER = ("partition", "verdict", "columns", "started")
 
 
 def partitions(lake: Path, model: str) -> list[tuple[object, ...]]:
@@ -90,7 +90,7 @@ def trainings(lake: Path, model: str) -> list[tuple[object, ...]]:
 
 
 def monitored(lake: Path, model: str) -> list[tuple[object, ...]]:
-    """One row per verdict of monitoring, by partition, with the columns of its header and the path of its page."""
+    """One row per verdict of monitoring, by partition: the columns of its header, the first sentence, and the path of its page."""
     folder = lake / "ledger" / "monitoring_verdict" / model
     if not folder.exists():
         return []

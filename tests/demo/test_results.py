@@ -80,20 +80,14 @@ def test_a_first_model_that_is_not_promoted_leaves_nobody(lake: Path, outcome: s
 
 def test_what_monitoring_said_is_shown_by_partition(lake: Path) -> None:
     assert monitored(lake, MODEL) == []
-    for day, outcome, sentences, actions in (
-        ("2013-09-16", "covariate drift", ["departure_hour: it grew", "and more"], ["mail", "request labels"]),
-        ("2013-09-15", "ok", [], []),
+    for day, outcome, columns, sentences, actions in (
+        ("2013-09-16", "covariate drift", ["hour", "origin"], ["hour: it grew", "more"], ["mail", "request labels"]),
+        ("2013-09-15", "ok", [], [], []),
     ):
-        body = {
-            "partition": day,
-            "publication": 1,
-            "outcome": outcome,
-            "sentences": sentences,
-            "actions": actions,
-            "page": f"/{day}",
-        }
+        body = {"partition": day, "publication": 1, "outcome": outcome, "columns": columns, "sentences": sentences}
+        body |= {"actions": actions, "page": f"/{day}"}
         ledger.append("monitoring_verdict", MODEL, f"{day}.v00001", body)
-    rows = monitored(lake, MODEL)
-    assert [row[:3] for row in rows] == [("2013-09-15", "ok", None), ("2013-09-16", "covariate drift", "departure_hour: it grew")]
-    assert rows[1][3:] == ("mail, request labels", "/2013-09-16") and not rows[0][3]
-    assert len(MONITORED_HEADER) == len(rows[0]) - 1
+    fine, alarm = monitored(lake, MODEL)
+    assert fine[:2] == ("2013-09-15", "ok") and not any(fine[2:5])
+    assert alarm == ("2013-09-16", "covariate drift", "hour, origin", "mail, request labels", "hour: it grew", "/2013-09-16")
+    assert len(MONITORED_HEADER) == len(alarm) - 2
