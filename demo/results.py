@@ -90,7 +90,7 @@ def trainings(lake: Path, model: str) -> list[tuple[object, ...]]:
 
 
 def monitored(lake: Path, model: str) -> list[tuple[object, ...]]:
-    """One row per verdict of monitoring, by partition: the columns of its header, the first sentence, and the path of its page."""
+    """One row per verdict of monitoring, by partition: its header's columns, the first sentence, and the path of its page."""
     folder = lake / "ledger" / "monitoring_verdict" / model
     if not folder.exists():
         return []
