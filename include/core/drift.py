@@ -441,7 +441,9 @@ def _compared(
     before, after = windows.baseline / baseline_rows, windows.current / rows
     largest = int(np.abs(after - before)[part.cells].argmax()) + (part.cells.start or 0)
     cell, share_before, share_after = column.words[largest], float(before[largest]), float(after[largest])
-    state, why = _verdict(part.distance, limit, f"share of {cell} went from {_percent(share_before)} to {_percent(share_after)}")
+    window = "the day" if horizon == 1 else f"{horizon} days"
+    change = f"{cell} in {_percent(share_after)} of the rows of {window}, {_percent(share_before)} in the days before"
+    state, why = _verdict(part.distance, limit, change)
     if state == "ok" and len(parts) < 2:
         state = "cannot judge"
         values = int(windows.current[: column.values].sum())
@@ -475,14 +477,15 @@ def _compared_pair(pair: str, windows: _Windows, obstacle: str | None, chance: f
     limits = _measured_pair(windows)
     limit = _limit(chance, limits, rules.tolerance)
     before, after = float(correlation(windows.baseline)), float(correlation(windows.current))
-    state, why = _verdict(limits.distance, limit, f"rank correlation went from {before:.2f} to {after:.2f}")
+    change = f"rank correlation {after:.2f} over {PAIR_HORIZON} days, {before:.2f} in the days before"
+    state, why = _verdict(limits.distance, limit, change)
     return PairComparison(pair, PAIR_HORIZON, state, limits.distance, limit, *known, before, after, why)
 
 
 def _verdict(distance: float, limit: float, change: str) -> tuple[State, str]:
     if distance > limit:
-        return "alarm", f"distance {distance:.3g} is above the limit {limit:.3g}: {change}"
-    return "ok", f"distance {distance:.3g} is within the limit {limit:.3g}"
+        return "alarm", f"{change}; distance {distance:.3g}, limit {limit:.3g}"
+    return "ok", f"distance {distance:.3g}, within the limit {limit:.3g}"
 
 
 def _measured(windows: _Windows, part: Callable[[Counts], Counts], cells: slice, rules: Rules) -> _Measured:

@@ -122,7 +122,7 @@ def test_a_change_is_told_with_its_direction_and_the_cell() -> None:
     found = one(last_day(made(40, last=with_distance(lambda values: values * 1.5))), "distance")
     assert found.state == "alarm"
     assert found.shift == pytest.approx(0.16, abs=0.05)
-    assert found.why.startswith(f"distance {found.distance:.3g} is above the limit {found.limit:.3g}: share of above")
+    assert found.why.startswith("above") and found.why.endswith(f"distance {found.distance:.3g}, limit {found.limit:.3g}")
     assert found.before is not None and found.after is not None and found.after > found.before
     down = one(last_day(made(40, last=with_distance(lambda values: values / 1.5))), "distance")
     assert down.shift is not None and down.shift == pytest.approx(-found.shift, abs=0.05)
@@ -410,7 +410,7 @@ def test_two_columns_that_go_together_otherwise_are_an_alarm(now: float, state: 
     assert found.before == pytest.approx(0.3, abs=0.05)
     assert found.after == pytest.approx(now, abs=0.08)
     assert (found.rows, found.baseline_rows) == (2100, 8400)
-    assert ("rank correlation went from" in found.why) == (state == "alarm")
+    assert ("rank correlation" in found.why) == (state == "alarm")
 
 
 def test_pairs_without_enough_to_tell_are_not_judged() -> None:
