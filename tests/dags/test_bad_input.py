@@ -235,7 +235,7 @@ def test_a_broken_model_file_is_told_by_the_ui_and_takes_no_other_model_down(edi
         text.replace("name: flight_delays", "name: churn").replace("max_trees: 60", "max_treees: 60")
     )
     bag = DagBag(str(ROOT / "dags"), bundle_path=ROOT / "dags", bundle_name="dags-folder")
-    assert set(bag.dags) == {f"{kind}_flight_delays" for kind in ("predict", "train", "arrivals", "rollback")}
+    assert set(bag.dags) == {f"{kind}_flight_delays" for kind in ("predict", "train", "arrivals", "rollback", "monitor", "label")}
     ((file, error),) = bag.import_errors.items()
     assert Path(file).name == "model_errors.py"
     assert "churn/model.yaml: training.max_treees: Extra inputs are not permitted" in error
