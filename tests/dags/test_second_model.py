@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import date
 from pathlib import Path
 
@@ -25,7 +26,9 @@ def landed(lake: Path, airflow_database: None) -> Path:
     return lake
 
 
-def test_a_regression_is_trained_gated_promoted_and_predicts(landed: Path) -> None:
+def test_a_regression_is_trained_gated_promoted_predicts_and_is_watched(
+    landed: Path, tmp_path: Path, quick_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trained = run_dag(f"train_{MINUTES}", conf={"as_of": "2013-02-01"})
     assert trained.state == "success" and states(trained)["promote"] == "success", states(trained)
     (verdict,) = (record.body for record in ledger.read("verdict", MINUTES))
@@ -42,3 +45,18 @@ def test_a_regression_is_trained_gated_promoted_and_predicts(landed: Path) -> No
     ).fetchall()
     assert rows > 500 and least < 0 < most and wrong == 0, "minutes early and late, and who is worth telling"
     assert load_model(MINUTES).prediction.decision_threshold == 30
+
+    simulator.land_outcomes(landed, date(2013, 2, 1), date(2013, 2, 3))
+    week = run_dag(f"monitor_{MINUTES}", conf={"as_of": "2013-02-04"})
+    assert week.state == "success", states(week)
+    (verdict,) = (record.body for record in ledger.read("monitoring_verdict", MINUTES))
+    assert verdict["outcome"] == "cannot judge" and "1 matured days" in verdict["sentences"][0]
+
+    shutil.copytree(quick_models, tmp_path / "watched")
+    yaml = tmp_path / "watched" / MINUTES / "model.yaml"
+    yaml.write_text(yaml.read_text().replace("monitoring: weekly_query", "drift: {sample: 1}"))
+    monkeypatch.setenv("AILERON_MODELS", str(tmp_path / "watched"))
+    watched = run_dag(f"monitor_{MINUTES}", DAY)
+    assert watched.state == "success", states(watched)
+    page = Path(ledger.read("monitoring_verdict", MINUTES, prefix=DAY)[0].body["page"]).read_text()
+    assert "departure_hour" in page and "cannot be judged yet" in page
