@@ -89,7 +89,7 @@ def judge_labels(
     if state != "decay":
         raise AirflowSkipException(f"{state}: {sentence}")
     evidence = {"request": asked["request"], "answered": said.body["answered"], "quality": sentence}
-    return retraining.request_training(model, "quality_decay", _as_of(model, asked), "scheduled", evidence)
+    return retraining.request_training(model, "quality_decay", partitions.parse(said.body["as_of"]), "scheduled", evidence)
 
 
 def _as_of(model: ModelConfig, asked: dict[str, Any]) -> date:

@@ -23,7 +23,7 @@ from demo import simulator
 from include import champions, labelling, ledger, partitions
 from include.config import load_model
 from include.platforms import platform_for
-from tests.dag_runs import run_dag, states
+from tests.dag_runs import run_again, run_dag, states
 from tests.dags.conftest import copied, lake_only
 from tests.dags.lakes import LABEL, MODEL, MONITOR, PREDICT, ROLLBACK, TRAIN, mails, own_database, reland
 from tests.dags.test_crashes import kill_in, start
@@ -240,6 +240,11 @@ def test_labels_that_say_decay_ask_for_a_training(watched: Path, asked_labels: s
     assert len(asked_for(TRAIN)) == 1
     (mail,) = mails(watched)
     assert "labels say decay" in mail["subject"]
+
+    # Judged again when more labels have come by themselves, it asks for nothing new.
+    simulator.land_outcomes(watched, FIRST, date(2013, 2, 8))
+    assert run_again(LABEL, run.run_id, tasks=["judge_labels"]).state == "success"
+    assert len(ledger.read("training_request", MODEL)) == len(mails(watched)) == 1
 
 
 def test_labels_that_say_all_is_well_start_nothing(watched: Path, asked_labels: str, tmp_path: Path) -> None:
