@@ -1,0 +1,7 @@
+"""SageMaker."""
+
+from localcloud.service import Cloud, Handler
+
+
+def operations(cloud: Cloud) -> dict[str, Handler]:
+    return {}
