@@ -82,6 +82,17 @@ def encode(batch: pa.RecordBatch, spec: FeatureSpec) -> tuple[Matrix, dict[str, 
     return matrix, unseen
 
 
+def unseen_categories(batch: pa.RecordBatch, spec: FeatureSpec) -> list[list[str]]:
+    """Of each row the categorical features whose category training did not see, in the order of the spec. NULL is none."""
+    found: list[list[str]] = [[] for _ in range(batch.num_rows)]
+    for name in spec.categorical:
+        coded = categories(batch, name)
+        new = pa.array([value not in spec.encodings[name] for value in coded.dictionary.to_pylist()], pa.bool_())
+        for row in np.flatnonzero(pc.fill_null(new.take(coded.indices), False).to_numpy(zero_copy_only=False)):
+            found[row].append(name)
+    return found
+
+
 def check_columns(batch: pa.RecordBatch, numeric: Sequence[str], categorical: Sequence[str]) -> None:
     """Refuse a batch that lacks a feature, or holds it in another type. All faults are named at once.
 
