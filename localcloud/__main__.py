@@ -29,12 +29,13 @@ def main() -> None:
     command.add_argument("--start-seconds", type=float, default=Delays.start_seconds, help="from asked for to running")
     command.add_argument("--job-seconds", type=float, default=Delays.job_seconds, help="the least that a job runs")
     command.add_argument("--stop-seconds", type=float, default=Delays.stop_seconds, help="from SIGTERM to SIGKILL")
+    command.add_argument("--ping-seconds", type=float, default=Delays.ping_seconds, help="until a model server must be ready")
     command.add_argument("--while-stdin", action="store_true", help="end when standard input does: with who started it")
     options = parser.parse_args()
     if found := in_sight(os.environ, Path.home()):
         sys.exit(f"real AWS credentials may be in sight: {', '.join(found)}. Start the local cloud without them")
     images = _images(options.images) if options.images else {}
-    delays = Delays(options.start_seconds, options.job_seconds, options.stop_seconds)
+    delays = Delays(options.start_seconds, options.job_seconds, options.stop_seconds, options.ping_seconds)
     server, front = serve(options.port, options.state.resolve(), images, delays, options.region, services)
 
     # From another thread: shutdown() waits for serve_forever(), which this one is in.

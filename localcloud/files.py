@@ -41,6 +41,10 @@ class Files:
         """The URIs of all objects whose own begins so, in order. Folders' markers, whose name ends with /, are no objects."""
         return list(self._listed(uri))
 
+    def sizes(self, uri: str) -> dict[str, int]:
+        """The same, each with its size in bytes."""
+        return {one: size for one, (_, size) in self._listed(uri).items()}
+
     def path(self, uri: str) -> Path:
         """Where the mirror has an object, or the objects below a prefix."""
         bucket, key = split(uri)

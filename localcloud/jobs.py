@@ -117,8 +117,9 @@ class Job:
 
     def _read(self, child: subprocess.Popen[str]) -> None:
         assert child.stdout is not None
-        for line in child.stdout:
-            self.say(line)
+        with child.stdout:
+            for line in child.stdout:
+                self.say(line)
 
     def _end_when_stopped(self, child: subprocess.Popen[str]) -> None:
         while child.poll() is None:

@@ -48,6 +48,7 @@ class Delays:
     start_seconds: float = 0.5  # from being asked for to running
     job_seconds: float = 1.0  # the least that a job runs
     stop_seconds: float = 5.0  # from SIGTERM to SIGKILL; 120 on AWS
+    ping_seconds: float = 60.0  # until a model server must be ready
 
 
 @dataclass(frozen=True)
