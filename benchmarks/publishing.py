@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from include.config import ModelConfig, load_model
-from include.platforms import lake
+from include import publications
 
 PARTITION = date(2013, 4, 1)
 ROWS = 5000
@@ -70,7 +70,7 @@ def run(publishes: int, folder: Path, seed: int = 1) -> Outcome:
     stop.set()
     reads, bad = counts.get(timeout=60)
     reader.join()
-    return Outcome(publishes, kills, reads, bad, len(lake.publications(model.name, PARTITION)) - 1)
+    return Outcome(publishes, kills, reads, bad, len(publications.history(model.name, PARTITION)) - 1)
 
 
 def _publish_in_child(model: ModelConfig, folder: Path, number: int, kill_after: float = 60.0) -> bool:

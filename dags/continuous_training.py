@@ -21,7 +21,7 @@ from include.defaults import dag_arguments, training_form, wanted
 from include.platforms import platform_for
 from include.tasks.approval import approve
 from include.tasks.promotion import promote
-from include.tasks.training import admit, current_champion, gate, register, validate_training_set
+from include.tasks.training import admit, current_champion, gate, validate_training_set
 
 for model in load_models():
     if not wanted(f"train_{model.name}"):
@@ -36,16 +36,18 @@ for model in load_models():
         run = admit(model)
         snapshot = platform.snapshot_training_set(model, run)
         checked = validate_training_set(model, run, snapshot)
+        inspected = platform.inspect_training_set(model, run, snapshot)
         tuned = platform.tune(model, run, snapshot)
         challenger = platform.train(model, run, snapshot, tuned)
         champion = current_champion(model, run)
         evaluation = platform.evaluate(model, run, snapshot, challenger, champion)
         verdict = gate(model, run, snapshot, tuned, challenger, champion, evaluation)
-        version = register(model, run, snapshot, tuned, challenger, verdict)
+        version = platform.register(model, run, snapshot, tuned, challenger, verdict)
         shadow = platform.shadow_score(model, run, version, champion)
         approval = approve(model, run=run, champion=champion, verdict=verdict, version=version, shadow=shadow)
         promoted = promote(model, run, snapshot, champion, verdict, version, shadow, approval)
 
-        chain(run, snapshot, checked, tuned, challenger, champion, evaluation, verdict, version, shadow, approval, promoted)
+        chain(run, snapshot, checked, inspected, tuned, challenger, champion, evaluation, verdict)
+        chain(verdict, version, shadow, approval, promoted)
         # Last: a task is given a copy of the params that its DAG has by then, and serialising them costs more than all else.
         dag.params = training_form()

@@ -7,6 +7,7 @@ import posixpath
 from pathlib import Path
 from typing import Any
 
+from include import storage
 from include.core.files import replacing
 
 
@@ -21,7 +22,7 @@ def read_json(place: str) -> dict[str, Any]:
         DamagedDocument: if it is not there, or is none.
     """
     try:
-        found = json.loads(_path(place).read_bytes())
+        found = json.loads(storage.read(storage.place(place)))
     except FileNotFoundError:
         raise DamagedDocument(f"{place}: not found; clear the task that wrote it") from None
     except ValueError as error:
@@ -33,12 +34,12 @@ def read_json(place: str) -> dict[str, Any]:
 
 def write(place: str, content: bytes) -> None:
     """Write a document, whole or not at all."""
-    path = _path(place)
-    if isinstance(path, Path):
-        with replacing(path) as draft:
-            draft.write_bytes(content)
-    else:
-        path.write_bytes(content)  # an object appears when it is complete
+    if "://" in place:
+        path = storage.place(place)
+        path.fs.pipe_file(path.path, content)  # an object appears when it is complete
+        return
+    with replacing(Path(place)) as draft:
+        draft.write_bytes(content)
 
 
 def sibling(place: str, name: str) -> str:
@@ -51,11 +52,3 @@ def link(page: str, target: str) -> str:
     if ("://" in page) != ("://" in target):
         return target
     return posixpath.relpath(target, posixpath.dirname(page))
-
-
-def _path(place: str) -> Any:
-    if "://" not in place:
-        return Path(place)
-    from airflow.sdk import ObjectStoragePath
-
-    return ObjectStoragePath(place)

@@ -11,15 +11,13 @@ retried task harmless and lets two runs race for one decision.
 from __future__ import annotations
 
 import json
-import os
 import re
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
+from include import storage
 from include.config import settings
 
 
@@ -51,7 +49,7 @@ def append(kind: str, model: str, key: str, body: Mapping[str, Any]) -> bool:
     except (TypeError, ValueError) as error:
         raise InvalidRecord(f"ledger record {folder}/{key}: not plain JSON: {error}") from None
     path = _root() / folder / f"{_safe(key)}.json"
-    return create_once(path, text.encode())
+    return storage.create_once(path, text.encode())
 
 
 def find(kind: str, model: str, key: str) -> Record | None:
@@ -61,7 +59,10 @@ def find(kind: str, model: str, key: str) -> Record | None:
         InvalidRecord: as `read`.
     """
     path = _root() / f"{_safe(kind)}/{_safe(model)}" / f"{_safe(key)}.json"
-    return _record(path) if path.exists() else None
+    try:
+        return _record(path, storage.read(path))
+    except FileNotFoundError:
+        return None
 
 
 def read(kind: str, model: str, prefix: str = "") -> list[Record]:
@@ -71,48 +72,20 @@ def read(kind: str, model: str, prefix: str = "") -> list[Record]:
         InvalidRecord: if a document is damaged: a decision that cannot be read must not be taken for one never made.
     """
     folder = _root() / f"{_safe(kind)}/{_safe(model)}"
-    if not folder.exists():
-        return []
-    paths = [path for path in folder.iterdir() if path.name.endswith(".json") and path.name.startswith(prefix)]
-    return sorted(map(_record, paths), key=lambda record: (record.at, record.key))
+    chosen = [name for name in storage.names(folder) if name.endswith(".json") and name.startswith(prefix) and name[0] != "."]
+    records = [_record(folder / name, content) for name, content in storage.read_all(folder, chosen).items()]
+    return sorted(records, key=lambda record: (record.at, record.key))
 
 
-def _record(path: Any) -> Record:
+def _record(path: Any, content: str | bytes) -> Record:
     try:
-        return Record(**json.loads(path.read_text()))
+        return Record(**json.loads(content))
     except (TypeError, ValueError) as error:
         raise InvalidRecord(f"{path}: damaged ledger record ({error}); restore it from a backup or remove it") from None
 
 
-def create_once(path: Any, data: bytes) -> bool:
-    """Create a document (ObjectStoragePath) whole or not at all; False if it exists, which is then left as it is."""
-    if path.protocol == "file":
-        # A hard link is the one portable call that is atomic, complete and refuses to replace.
-        target = Path(path.path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-        try:
-            with draft.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(draft, target)
-        except FileExistsError:
-            return False
-        finally:
-            draft.unlink(missing_ok=True)
-        return True
-    try:
-        path.fs.pipe_file(path.path, data, mode="create")  # S3 and Cloud Storage: a conditional PUT
-    except FileExistsError:
-        return False
-    return True
-
-
 def _root() -> Any:
-    from airflow.sdk import ObjectStoragePath
-
-    return ObjectStoragePath(settings().ledger)
+    return storage.place(settings().ledger)
 
 
 def _safe(name: str) -> str:

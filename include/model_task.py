@@ -39,14 +39,14 @@ def model_task(function: Callable[..., Any], **task_arguments: Any) -> Callable[
 
 # ResolveMixin is what Airflow asks of an argument that has its value only at run time; the SDK exports no public name for it.
 class Read(ResolveMixin):
-    """The result of an earlier task, to be read when the task that has it as an argument starts."""
+    """The result of an earlier task, or one part of it, to be read when the task that has it as an argument starts."""
 
-    def __init__(self, result: XComArg) -> None:
+    def __init__(self, result: XComArg, part: str | None = None) -> None:
         operator, self.key = next(result.iter_references())
-        self.task_id = operator.task_id
+        self.task_id, self.part = operator.task_id, part
 
     def __repr__(self) -> str:
-        return f"<{self.task_id}: {self.key}>"
+        return f"<{self.task_id}: {self.part or self.key}>"
 
     def iter_references(self) -> Iterable[tuple[BaseOperator, str]]:
         return ()
@@ -60,4 +60,4 @@ class Read(ResolveMixin):
         value = context["ti"].xcom_pull(task_ids=self.task_id, key=self.key)
         if value is None:
             raise LookupError(f"task {self.task_id} has left no {self.key}: it must have run before this task")
-        return value
+        return value if self.part is None else value[self.part]

@@ -26,8 +26,8 @@ from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
+from include import storage
 from include.config import settings
-from include.ledger import create_once
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def put(mail: Mail) -> bool:
     Raises:
         OSError: if the outbox cannot be written.
     """
-    return create_once(_outbox() / f"{mail.name}.json", json.dumps(asdict(mail), indent=1).encode())
+    return storage.create_once(_outbox() / f"{mail.name}.json", json.dumps(asdict(mail), indent=1).encode())
 
 
 def send_pending(seconds: float = CALLBACK_SECONDS) -> int:
@@ -116,7 +116,7 @@ def _send(mails: list[Mail], deadline: float) -> None:
                         continue
                     if refused:
                         log.warning("Alert %s reached not all of its readers, refused: %s", mail.name, refused)
-                    create_once(_outbox() / f"{mail.name}.sent", _now().encode())
+                    storage.create_once(_outbox() / f"{mail.name}.sent", _now().encode())
     except Exception as error:
         log.warning("The alerts wait in the outbox, no mail could be sent: %s: %s", type(error).__name__, error)
 
@@ -139,14 +139,12 @@ def message(mail: Mail, sender: str) -> EmailMessage:
 
 def _pending() -> list[Mail]:
     outbox = _outbox()
-    if not outbox.exists():
-        return []
-    names = {path.name for path in outbox.iterdir()}
+    names = set(storage.names(outbox))
     waiting = [name for name in names if name.endswith(".json") and not name.startswith(".") and f"{name[:-5]}.sent" not in names]
     mails = []
     for name in waiting:
         try:
-            mails.append(Mail(**json.loads((outbox / name).read_text())))
+            mails.append(Mail(**json.loads(storage.read(outbox / name))))
         except (TypeError, ValueError) as error:
             log.error("%s is no mail (%s); remove it.", outbox / name, error)
     return sorted(mails, key=lambda mail: mail.at, reverse=True)
@@ -159,7 +157,7 @@ def _claim(mail: Mail) -> Generator[bool]:
     Object stores have no such lock: two who send at once send the same Message-ID twice.
     """
     path = _outbox() / f"{mail.name}.json"
-    if path.protocol != "file" or not path.exists():
+    if path.protocol != "file" or not storage.exists(path):
         yield True
         return
     with Path(path.path).open() as file:
@@ -172,11 +170,8 @@ def _claim(mail: Mail) -> Generator[bool]:
 
 
 def _is_sent(mail: Mail) -> bool:
-    return (_outbox() / f"{mail.name}.sent").exists()
+    return storage.exists(_outbox() / f"{mail.name}.sent")
 
 
 def _outbox() -> Any:
-    from airflow.sdk import ObjectStoragePath
-
-    place = os.environ.get("AILERON_OUTBOX") or f"{settings().lake}/outbox"
-    return ObjectStoragePath(place if "://" in place else f"file://{Path(place).absolute()}")
+    return storage.place(os.environ.get("AILERON_OUTBOX") or f"{settings().lake}/outbox")

@@ -1,7 +1,7 @@
 """What the DAGs need of a platform.
 
 A platform is a module with these functions. The first group is called while DAGs are parsed and returns native
-operators, so that links, deferral and logs of the provider stay visible in the UI; arguments named `run`, `version`
+operators (of a verb that is several tasks, `steps.Steps`), so that links, deferral and logs of the provider stay visible in the UI; arguments named `run`, `version`
 and so on are XComs of the tasks before. The second group is called inside tasks. Only small facts (counts, digests,
 places) pass between tasks; rows stay where they are.
 
@@ -73,6 +73,11 @@ class Platform(Protocol):
         """Features as known at prediction time joined with matured labels, immutable, with a manifest that it can be made
         again from. Facts: snapshot (id), file, sha256, sql_sha256, rows, label_coverage (share of the holdout's rows)."""
 
+    def inspect_training_set(self, model: ModelConfig, run: XComArg, snapshot: XComArg) -> XComArg:
+        """Look for leaks: a feature that tells the label alone, and days that are other rows when they are made again from
+        what had landed by then. Facts: rows, positives, strength {feature: ...}, replayed (days). Fails naming what leaks
+        (`LeakFound`), or what else forbids learning from it."""
+
     def tune(self, model: ModelConfig, run: XComArg, snapshot: XComArg) -> XComArg:
         """Parameters and window, by time-ordered validation before the holdout. Facts: parameters, loss, trials, seconds."""
 
@@ -82,6 +87,18 @@ class Platform(Protocol):
     def evaluate(self, model: ModelConfig, run: XComArg, snapshot: XComArg, challenger: XComArg, champion: XComArg) -> XComArg:
         """Challenger and champion on the same rows, later than any they were trained on; the document of
         `jobs.evaluate` is kept in `evaluation_folder`. Facts: document (its place), rows, seconds."""
+
+    def register(
+        self,
+        model: ModelConfig,
+        run: XComArg,
+        snapshot: XComArg,
+        tuned: XComArg,
+        challenger: XComArg,
+        verdict: XComArg,
+    ) -> XComArg:
+        """Give the artifact a version in the registry; the same artifact has the same version, however often this runs.
+        Facts: those of `registry.base.ModelVersion`."""
 
     def shadow_score(self, model: ModelConfig, run: XComArg, version: XComArg, champion: XComArg) -> XComArg:
         """Load the packaged version apart, verify it, and score the newest landed partition beside the champion.
@@ -125,14 +142,6 @@ class Platform(Protocol):
 
     def dataset(self, model: ModelConfig, stage: Stage, run: dict[str, Any]) -> Dataset:
         """What a suite of a stage is run on; for stage training, `run` has the file of the snapshot as `snapshot`."""
-
-    def inspect_training_set(self, model: ModelConfig, run: dict[str, Any], snapshot: dict[str, Any]) -> dict[str, Any]:
-        """Look for leaks: a feature that tells the label alone, and days that are other rows when they are made again from
-        what had landed by then. Facts: rows, positives, strength {feature: ...}, replayed (days).
-
-        Raises:
-            ValueError: naming what leaks (`LeakFound`), or what else forbids learning from it.
-        """
 
     def manifest_of(self, model: ModelConfig, version: dict[str, Any]) -> dict[str, Any]:
         """The manifest of a version whose files are still those that were registered.

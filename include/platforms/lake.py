@@ -23,7 +23,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from include import ledger, partitions
+from include import partitions, publications
 from include.config import ModelConfig, settings
 from include.core.files import replacing, sha256_of
 from include.platforms.base import Publication, SourceMissing
@@ -123,25 +123,11 @@ def restore(model: ModelConfig, partition: date, by: str) -> Publication:
         LookupError: if there is no earlier version, or it is no longer kept.
     """
     with _one_writer(model.name, partition):
-        published = publications(model.name, partition)
-        if not published:
-            raise LookupError(f"{model.name}: partition {partition} was never published")
-        live = published[-1].body
-        before = next((record.body for record in reversed(published) if record.body["digest"] != live["digest"]), None)
-        if before is None:
-            raise LookupError(f"{model.name}: partition {partition} has only one version: there is nothing to put back")
-        kept = partition_folder("versions", model.name, partition) / f"{before['digest']}.parquet"
-        if not kept.is_file() or sha256_of(kept)[:16] != before["digest"]:
-            raise LookupError(f"{model.name}: version {before['digest']} of partition {partition} is gone or damaged: {kept}")
-        # What has landed counts as dealt with: the next arrival must not undo what a person has just put back.
-        facts = {**before, "source": live["source"], "origin": "restore", "restored_by": by}
-        return _show(model, partition, before["digest"], facts)
-
-
-def publications(model: str, partition: date | None = None) -> list[ledger.Record]:
-    """Publication records in the order of their versions; of one partition, or of all."""
-    records = ledger.read("publication", model, prefix=f"{partition.isoformat()}." if partition else "")
-    return sorted(records, key=lambda record: (record.body["partition"], record.body["version"]))
+        facts = publications.to_restore(model, partition, by)
+        kept = partition_folder("versions", model.name, partition) / f"{facts['digest']}.parquet"
+        if not kept.is_file() or sha256_of(kept)[:16] != facts["digest"]:
+            raise LookupError(f"{model.name}: version {facts['digest']} of partition {partition} is gone or damaged: {kept}")
+        return _show(model, partition, facts["digest"], facts)
 
 
 def _show(model: ModelConfig, partition: date, digest: str, facts: dict[str, Any]) -> Publication:
@@ -149,17 +135,8 @@ def _show(model: ModelConfig, partition: date, digest: str, facts: dict[str, Any
     live = partition_folder("predictions", model.name, partition) / DATA
     _link(kept / f"{digest}.quarantine.parquet", partition_folder("quarantine", model.name, partition) / DATA)
     _link(kept / f"{digest}.parquet", live)
-    before = publications(model.name, partition)
-    if before and before[-1].body["digest"] == digest:
-        version = before[-1].body["version"]
-    else:
-        version = before[-1].body["version"] + 1 if before else 1
-        body = {**facts, "partition": partition.isoformat(), "version": version, "digest": digest, "location": str(live)}
-        if not ledger.append("publication", model.name, f"{partition.isoformat()}.v{version:05d}", body):
-            raise RuntimeError(
-                f"{model.name}: version {version} of partition {partition} was recorded by another writer meanwhile"
-            )
-        _prune(kept, [record.body["digest"] for record in before] + [digest])
+    version = publications.record(model, partition, digest, str(live), facts)
+    _prune(kept, [record.body["digest"] for record in publications.history(model.name, partition)])
     return Publication(partition.isoformat(), version, digest, facts["rows_scored"], str(live))
 
 

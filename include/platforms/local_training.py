@@ -12,27 +12,26 @@ import json
 import logging
 import re
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include import partitions, queries
 from include.config import ModelConfig, settings
-from include.core.audit import distance
 from include.core.files import json_bytes, new_folder, sha256_of, write_json
 from include.model_task import model_task
 from include.platforms import lake
 from include.platforms import local_engine as engine
-from include.platforms.base import LeakFound, SourceChanged, SourceMissing
+from include.platforms import training_facts as facts
+from include.platforms.base import SourceChanged
+from include.registry import registry
+from include.registry.base import registration
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 log = logging.getLogger(__name__)
-
-REPLAYED_DAYS = 5
-SHADOW_CELLS = 50
-NUMBERS_APART = 1e-9  # relative: sums may be added up in another order
 
 
 @model_task
@@ -43,16 +42,9 @@ def snapshot_training_set(model: ModelConfig, run: dict[str, Any]) -> dict[str, 
         SourceMissing: naming the partitions of the window that have not landed, or have no labels.
         SourceChanged: if one of them was replaced meanwhile.
     """
-    first, last = partitions.parse(run["first"]), partitions.parse(run["last"])
-    days = list(partitions.days(first, last))
-    missing = [
-        f"{table} {day}" for table in (model.source.table, model.labels.table) for day in days if not lake.has_landed(table, day)
-    ]
-    if missing:
-        raise SourceMissing(
-            f"{model.name}: {len(missing)} partitions of the training window have not landed: {', '.join(missing[:5])}"
-            f"{' …' if len(missing) > 5 else ''}; land them, or give another as_of"
-        )
+    days = facts.window(run)
+    first, last, tables = days[0], days[-1], (model.source.table, model.labels.table)
+    facts.require_landed(model, days, {table: [day for day in days if lake.has_landed(table, day)] for table in tables})
     query, sources = queries.training_set(model, engine.DIALECT, engine.tables(model)), _sources(model, days)
     draft = _workspace(model, run) / "snapshot.parquet"
     held_out = days[-model.training.holdout_days]
@@ -69,21 +61,7 @@ def snapshot_training_set(model: ModelConfig, run: dict[str, Any]) -> dict[str, 
     sha256 = sha256_of(draft)
     snapshot = f"{run['as_of']}-{sha256[:16]}"
     folder = settings().lake / "training" / model.name / snapshot
-    sql_sha256 = hashlib.sha256(_portable(model).encode()).hexdigest()
-    manifest = {
-        "model": model.name,
-        "as_of": run["as_of"],
-        "sql": query.sql,
-        "sql_sha256": sql_sha256,
-        "first": run["first"],
-        "last": run["last"],
-        "labels": {"table": model.labels.table, "delay_days": model.labels.delay_days, "matured_until": run["last"]},
-        "holdout": {"first": held_out.isoformat(), "last": run["last"], "rows": offered, "labelled": labelled},
-        "sources": sources,
-        "rows": rows,
-        "sha256": sha256,
-        "git_revision": settings().revision,
-    }
+    manifest = facts.snapshot_manifest(model, run, query.sql, sources, rows, sha256, offered, labelled)
     with suppress(FileExistsError), new_folder(folder) as place:
         draft.rename(place / lake.DATA)
         (place / "manifest.json").write_bytes(json_bytes(manifest))
@@ -93,41 +71,31 @@ def snapshot_training_set(model: ModelConfig, run: dict[str, Any]) -> dict[str, 
         "snapshot": snapshot,
         "file": str(folder / lake.DATA),
         "sha256": sha256,
-        "sql_sha256": sql_sha256,
+        "sql_sha256": manifest["sql_sha256"],
         "rows": rows,
         "label_coverage": labelled / offered if offered else None,
     }
 
 
+@model_task
 def inspect_training_set(model: ModelConfig, run: dict[str, Any], snapshot: dict[str, Any]) -> dict[str, Any]:
-    """Does the snapshot know what nobody knew at prediction time? See `platforms.base.Platform`."""
-    spec = {
-        "snapshot": snapshot["file"],
-        "snapshot_sha256": snapshot["sha256"],
-        "task": model.task,
-        "key": model.source.key,
-        "numeric": list(model.features.numeric),
-        "categorical": list(model.features.categorical),
-        "max_feature_auc": model.training.max_feature_auc,
-    }
+    """Does the snapshot know what nobody knew at prediction time?
+
+    Raises:
+        ValueError: naming what leaks (`LeakFound`), or what else forbids learning from it.
+    """
+    spec = {**facts.inspection(model, snapshot), "snapshot": snapshot["file"]}
     found = engine.run_job("inspect", _workspace(model, run), spec)
-    return {**found, "replayed": _replay(model, run, snapshot)}
+    for day in facts.replayed_days(run):
+        _replay(model, day, snapshot)
+    kept = {name: found[name] for name in ("rows", "positives", "strength")}
+    return {**kept, "replayed": [day.isoformat() for day in facts.replayed_days(run)]}
 
 
 @model_task
 def tune(model: ModelConfig, run: dict[str, Any], snapshot: dict[str, Any]) -> dict[str, Any]:
     """The parameters and the training window that did best on the last days before the holdout."""
-    search = model.training.search
-    spec = {
-        **_training(model, snapshot),
-        "snapshot": snapshot["file"],
-        "seed": model.training.seed,
-        "max_trees": model.training.max_trees,
-        "trials": search.trials,
-        "validation_days": search.validation_days,
-        "windows": search.windows,
-        "half_lives": search.half_lives,
-    }
+    spec = {**facts.tuning(model, snapshot), "snapshot": snapshot["file"]}
     found = engine.run_job("tune", _workspace(model, run), spec)
     kept = {name: found[name] for name in ("parameters", "loss")}
     return {**kept, "trials": len(found["trials"]), "seconds": found["job_seconds"]}
@@ -136,7 +104,7 @@ def tune(model: ModelConfig, run: dict[str, Any], snapshot: dict[str, Any]) -> d
 @model_task
 def train(model: ModelConfig, run: dict[str, Any], snapshot: dict[str, Any], tuned: dict[str, Any]) -> dict[str, Any]:
     """A challenger, by a job script in a process of its own. The same snapshot and parameters give the same artifact."""
-    training = {**_training(model, snapshot), "snapshot_id": snapshot["snapshot"], "parameters": tuned["parameters"]}
+    training = facts.training(model, snapshot, tuned)
     artifact = settings().lake / "models" / model.name / hashlib.sha256(json_bytes(training)).hexdigest()[:16]
     spec = {**training, "snapshot": snapshot["file"], "artifact": str(artifact)}
     trained = engine.run_job("train", _workspace(model, run), spec)
@@ -153,17 +121,12 @@ def evaluate(
     champion: dict[str, Any],
 ) -> dict[str, Any]:
     """Challenger and champion, loaded as scoring will load them, on the same rows, later than both have learned from."""
-    against = champion["version"] or {"artifact": "", "manifest_sha256": ""}
+    against = champion["version"]
     spec = {
+        **facts.evaluation(model, snapshot, challenger, against),
         "snapshot": snapshot["file"],
-        "snapshot_sha256": snapshot["sha256"],
         "artifact": challenger["artifact"],
-        "manifest_sha256": challenger["manifest_sha256"],
-        "champion_artifact": against["artifact"],
-        "champion_manifest_sha256": against["manifest_sha256"],
-        "task": model.task,
-        "slices": list(model.gate.slices),
-        "threshold": model.prediction.decision_threshold,
+        "champion_artifact": against["artifact"] if against else None,
     }
     document = engine.run_job("evaluate", _workspace(model, run), spec)
     seconds = document.pop("job_seconds")
@@ -173,36 +136,44 @@ def evaluate(
 
 
 @model_task
+def register(
+    model: ModelConfig,
+    run: dict[str, Any],
+    snapshot: dict[str, Any],
+    tuned: dict[str, Any],
+    challenger: dict[str, Any],
+    verdict: dict[str, Any],
+) -> dict[str, Any]:
+    """Give the artifact a version in the registry. The same artifact gets the same version, also on a retry."""
+    models = registry()
+    told = registration(run, snapshot, tuned, challenger, verdict, settings().revision)
+    version = models.register(model.name, **told)
+    models.set_alias(model.name, "challenger", version.version)
+    log.info("registered as version %s", version.version)
+    return asdict(version)
+
+
+@model_task
 def shadow_score(model: ModelConfig, run: dict[str, Any], version: dict[str, Any], champion: dict[str, Any]) -> dict[str, Any]:
-    """Challenger and champion side by side on the newest partition that had landed, in processes of their own."""
-    as_of = partitions.parse(run["as_of"])
-    landed = [day for day in lake.days_landed(model.source.table) if day <= as_of]
-    if not landed:
-        raise SourceMissing(f"{model.name}: no partition has landed up to {as_of}: there is nothing to try the new version on")
+    """Challenger and champion side by side on the newest partition that had landed, by a job in a process of its own."""
+    newest = facts.newest(model, run, lake.days_landed(model.source.table))
     place = _workspace(model, run) / "shadow"
     place.mkdir(parents=True, exist_ok=True)
     with engine.connected() as connection:
         query = queries.accepted_features(model, engine.DIALECT, engine.tables(model))
-        bound = {"first_partition": landed[-1], "last_partition": landed[-1]}
+        bound = {"first_partition": newest, "last_partition": newest}
         rows = engine.write(connection, query, bound, place / "features.parquet")
-    scored = {
-        name: engine.run_job(
-            "score",
-            place / name,
-            {
-                "features": str(place / "features.parquet"),
-                "output": str(place / f"{name}.parquet"),
-                "key": model.source.key,
-                "artifact": chosen["artifact"],
-                "manifest_sha256": chosen["manifest_sha256"],
-            },
-        )
-        for name, chosen in (("challenger", version), ("champion", champion["version"]))
-        if chosen
+    against = champion["version"]
+    spec = {
+        **facts.shadowing(model, version, against),
+        "features": str(place / "features.parquet"),
+        "artifact": version["artifact"],
+        "champion_artifact": against["artifact"] if against else "",
+        "work": str(place),
     }
-    facts = {"partition": landed[-1].isoformat(), "rows": rows}
-    facts |= {"rows_scored": scored["challenger"]["rows"], "unseen": scored["challenger"]["unseen"], "churn": None, "shift": None}
-    return facts | (_compare(model, place) if "champion" in scored else {})
+    found = engine.run_job("shadow", place, spec)
+    kept = {name: found[name] for name in ("rows_scored", "unseen", "churn", "shift")}
+    return {"partition": newest.isoformat(), "rows": rows, **kept}
 
 
 def manifest_of(model: ModelConfig, version: dict[str, Any]) -> dict[str, Any]:
@@ -234,27 +205,9 @@ def labelled_until(model: ModelConfig) -> date | None:
     return max(labelled, default=None)
 
 
-def _training(model: ModelConfig, snapshot: dict[str, Any]) -> dict[str, Any]:
-    """What the jobs that learn from a snapshot are told alike."""
-    return {
-        "model": model.name,
-        "task": model.task,
-        "snapshot_sha256": snapshot["sha256"],
-        "numeric": list(model.features.numeric),
-        "categorical": list(model.features.categorical),
-        "holdout_days": model.training.holdout_days,
-        "min_rows": model.training.min_rows,
-    }
-
-
 def _sources(model: ModelConfig, days: list[date]) -> dict[str, str]:
     """Fingerprint of each day, its labels included."""
     return {day.isoformat(): lake.fingerprint(model, day, also=[model.labels.table]) for day in days}
-
-
-def _portable(model: ModelConfig) -> str:
-    """The SQL without the folders of this machine: the same model has the same hash everywhere."""
-    return queries.training_set(model, engine.DIALECT, {name: name for name in queries.table_names(model)}).sql
 
 
 def _rows_to_label(connection: DuckDBPyConnection, model: ModelConfig, first: date, last: date) -> int:
@@ -262,74 +215,13 @@ def _rows_to_label(connection: DuckDBPyConnection, model: ModelConfig, first: da
     return engine.value(connection, f"SELECT count(*) FROM ({accepted.sql})", {"first_partition": first, "last_partition": last})
 
 
-def _replay(model: ModelConfig, run: dict[str, Any], snapshot: dict[str, Any]) -> list[str]:
-    """Make some days of the snapshot again, from what had landed on those days and nothing later; they must be the same.
-
-    Raises:
-        LeakFound: naming the columns that are not: they come from later partitions.
-    """
-    first, last = partitions.parse(run["first"]), partitions.parse(run["last"])
-    days = list(partitions.days(first, last))
-    # The last day has nothing after it that it could have seen.
-    chosen = sorted({days[i * (len(days) - 2) // (REPLAYED_DAYS - 1)] for i in range(REPLAYED_DAYS)}) if len(days) > 1 else []
-    columns = {**dict.fromkeys(model.features.numeric, "number"), **dict.fromkeys(model.features.categorical, "text")}
-    for day in chosen:
-        with engine.connected() as connection:
-            query = queries.training_set(model, engine.DIALECT, engine.tables(model, until=day))
-            again = _workspace(model, run) / "replay.parquet"
-            engine.write(connection, query, {"first_partition": day, "last_partition": day}, again)
-            differences = ", ".join(
-                f'count(*) FILTER ({_differs(name, kind)}) AS "{name}"' for name, kind in {**columns, "label": "number"}.items()
-            )
-            found = connection.sql(
-                f'SELECT {differences}, count(*) FILTER (a.partition_date IS NULL OR b.partition_date IS NULL) AS "rows" '
-                f"FROM (FROM {engine.parquet(snapshot['file'])} WHERE partition_date = DATE '{day}') a "
-                f'FULL JOIN {engine.parquet(str(again))} b ON a."{model.source.key}" = b."{model.source.key}"'
-            )
-            (counts,) = found.fetchall()
-            changed = {name: rows for name, rows in zip(found.columns, counts, strict=True) if rows}
-            again.unlink(missing_ok=True)
-        if changed:
-            told = ", ".join(f"{name} ({rows} rows)" for name, rows in changed.items())
-            raise LeakFound(
-                f"{model.name}: as it was on {day}, before any later partition landed, the training set was another one: {told}. "
-                "features.sql or labels.sql read partitions after the day of the row; bound every table by partition_date"
-            )
-    return [day.isoformat() for day in chosen]
-
-
-def _differs(name: str, kind: str) -> str:
-    both = f'a."{name}" IS DISTINCT FROM b."{name}" AND a.partition_date IS NOT NULL AND b.partition_date IS NOT NULL'
-    if kind != "number":
-        return both
-    return f'{both} AND NOT coalesce(abs(a."{name}" - b."{name}") <= {NUMBERS_APART} * greatest(1, abs(a."{name}")), false)'
-
-
-def _compare(model: ModelConfig, place: Path) -> dict[str, Any]:
-    """How differently two models decide the same rows, and how far their scores are apart (Kolmogorov-Smirnov, 0..1)."""
-    both = (
-        f"{engine.parquet(str(place / 'challenger.parquet'))} a JOIN {engine.parquet(str(place / 'champion.parquet'))} b "
-        f'USING ("{model.source.key}", partition_date)'
-    )
-    threshold = model.prediction.decision_threshold
-    cell = "least(floor((score - low) / nullif(high - low, 0) * $cells), $cells - 1)"
+def _replay(model: ModelConfig, day: date, snapshot: dict[str, Any]) -> None:
+    """Make a day of the snapshot again, from what had landed on that day and nothing later; it must be the same."""
+    query = facts.replay(model, engine.DIALECT, engine.tables(model, until=day), engine.parquet(snapshot["file"]))
     with engine.connected() as connection:
-        ((churn, low, high),) = connection.execute(
-            f"SELECT avg(((a.score >= $threshold) <> (b.score >= $threshold))::INT), min(least(a.score, b.score)), "
-            f"max(greatest(a.score, b.score)) FROM {both}",
-            {"threshold": threshold},
-        ).fetchall()
-        counts = {}
-        for name in ("challenger", "champion"):
-            cells = dict(
-                connection.execute(
-                    f"SELECT coalesce({cell}, 0)::INT, count(*) FROM {engine.parquet(str(place / f'{name}.parquet'))}, "
-                    "(SELECT $low AS low, $high AS high) GROUP BY 1",
-                    {"low": low, "high": high, "cells": SHADOW_CELLS},
-                ).fetchall()
-            )
-            counts[name] = [cells.get(position, 0) for position in range(SHADOW_CELLS)]
-    return {"churn": churn, "shift": distance(counts["challenger"], counts["champion"])}
+        found = connection.execute(query.sql, {"first_partition": day, "last_partition": day})
+        names = [column[0] for column in found.description or []]
+        facts.refuse_leaks(model, day, dict(zip(names, found.fetchall()[0], strict=True)))
 
 
 def _workspace(model: ModelConfig, run: dict[str, Any]) -> Path:

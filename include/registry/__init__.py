@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from include.config import settings
 from include.registry.base import Registry
 
@@ -17,4 +19,11 @@ def registry() -> Registry:
         from include.registry.mlflow import MlflowRegistry
 
         return MlflowRegistry(uri)
-    raise ValueError(f"AILERON_REGISTRY {uri!r}: must be the address of an MLflow server, or sqlite:///<file> for one within")
+    if uri.startswith("sagemaker://"):
+        from include.registry.sagemaker import SageMakerRegistry
+
+        return SageMakerRegistry(uri.removeprefix("sagemaker://"), image=os.environ.get("AILERON_AWS_IMAGE", ""))
+    raise ValueError(
+        f"AILERON_REGISTRY {uri!r}: must be the address of an MLflow server, sqlite:///<file> for one within, or "
+        "sagemaker://<prefix> for the registry of SageMaker"
+    )

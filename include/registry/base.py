@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 Alias = Literal["champion", "challenger", "previous"]
 ALIASES: tuple[Alias, ...] = ("champion", "challenger", "previous")
@@ -37,6 +37,38 @@ class TrainingData:
     sha256: str
     source: str
     rows: int
+
+
+def registration(
+    run: Mapping[str, Any],
+    snapshot: Mapping[str, Any],
+    tuned: Mapping[str, Any],
+    challenger: Mapping[str, Any],
+    verdict: Mapping[str, Any],
+    git_revision: str,
+) -> dict[str, Any]:
+    """Arguments of `Registry.register`, of the facts of a training: what the version is and where it comes from."""
+    lineage = {
+        "as_of": run["as_of"],
+        "reason": run["reason"],
+        "snapshot": snapshot["snapshot"],
+        "snapshot_sha256": snapshot["sha256"],
+        "sql_sha256": snapshot["sql_sha256"],
+        "git_revision": git_revision,
+        "dag_id": run["dag_id"],
+        "run_id": run["run_id"],
+        "verdict": verdict["key"],
+        "rule": verdict["rule"],
+        "report": verdict["page"],
+    }
+    return {
+        "artifact": challenger["artifact"],
+        "manifest_sha256": challenger["manifest_sha256"],
+        "metrics": verdict["metrics"],
+        "tags": lineage,
+        "parameters": tuned["parameters"],
+        "data": TrainingData(snapshot["snapshot"], snapshot["sha256"], snapshot["file"], snapshot["rows"]),
+    }
 
 
 class Registry(Protocol):
@@ -79,6 +111,15 @@ class Registry(Protocol):
 
         Raises:
             UnknownVersion: if there is no such model or version; the alias then stays where it is.
+            RegistryUnavailable: if the registry does not answer.
+        """
+        ...
+
+    def record_approval(self, model: str, version: str, approved: bool, why: str) -> None:
+        """Show beside a version what was said of it. The ledger decides; this is for people and tools that look here.
+
+        Raises:
+            UnknownVersion: if there is no such model or version.
             RegistryUnavailable: if the registry does not answer.
         """
         ...

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LOCK_SECONDS = 120
 ARTIFACT, MANIFEST, METRICS = "artifact", "manifest_sha256", "metrics"
+APPROVAL = "approval"
 # Said before MLflow is imported. A task would rather fail and be retried by Airflow than wait here for minutes.
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -108,6 +109,12 @@ class MlflowRegistry:
         self.version(model, version)
         with self._connected() as client:
             client.set_registered_model_alias(model, alias, version)
+
+    def record_approval(self, model: str, version: str, approved: bool, why: str) -> None:
+        """See `Registry`."""
+        self.version(model, version)
+        with self._connected() as client:
+            client.set_model_version_tag(model, version, APPROVAL, f"{'approved' if approved else 'rejected'}: {why}"[:500])
 
     @contextmanager
     def _connected(self) -> Generator[MlflowClient, None, None]:

@@ -16,6 +16,7 @@ from include.config import ModelConfig, load_model
 from include.core.audit import Shadow, ShadowLimits, shadow_problems
 from include.model_task import Read
 from include.notifications import run_url
+from include.registry import registry
 
 APPROVE, REJECT = "Approve", "Reject"
 
@@ -82,6 +83,7 @@ class Approval(HITLOperator):
             said = (
                 f"nobody answered within {model.approval.wait_hours:g} hours" if late else f"{body['by']} said no: {body['why']}"
             )
+            registry().record_approval(model.name, body["version"], False, said)
             raise AirflowSkipException(f"version {body['version']} of {model.name} is not promoted: {said}")
         return body
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 PAGE = "report.html"
 BASELINE_DAYS, SHOWN_DAYS = 28, 28
+READERS = 16
 
 
 def findings(
@@ -78,10 +80,10 @@ def index_entries(model: ModelConfig) -> list[dict[str, Any]]:
 
 def read_profiles(profiled: Mapping[str, Any]) -> dict[date, DayProfile]:
     """The counts of the partition and of the days before it."""
-    return {
-        partitions.parse(day): DayProfile.from_json(documents.read_json(f"{profiled['folder']}/{day}.json"))
-        for day in profiled["days"]
-    }
+    places = [f"{profiled['folder']}/{day}.json" for day in profiled["days"]]
+    with ThreadPoolExecutor(READERS) as readers:  # a year of them, in an object store, one after the other, is a minute
+        found = list(readers.map(documents.read_json, places))
+    return {partitions.parse(day): DayProfile.from_json(one) for day, one in zip(profiled["days"], found, strict=True)}
 
 
 def _merged(profiles: Sequence[Profile]) -> Profile:

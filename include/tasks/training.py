@@ -13,9 +13,6 @@ from include import champions, documents, evaluation_page, ledger, partitions, r
 from include.config import ModelConfig, settings
 from include.core import gates
 from include.model_task import model_task
-from include.platforms import platform_for
-from include.registry import registry
-from include.registry.base import TrainingData
 from include.tasks.validation import validate
 
 log = logging.getLogger(__name__)
@@ -76,14 +73,8 @@ def _window(model: ModelConfig, as_of: date) -> tuple[date, date]:
 
 @model_task
 def validate_training_set(model: ModelConfig, run: dict[str, Any], snapshot: dict[str, Any]) -> dict[str, Any]:
-    """Is the snapshot fit to be learned from: its suite, no leaks, and the same again from what was known on each day?"""
-    checked = validate(model, "training", {**run, "partition": run["as_of"], "snapshot": snapshot["file"]}, {})
-    inspected = platform_for(model).inspect_training_set(model, run, snapshot)
-    strongest = max(inspected["strength"].items(), key=lambda item: item[1]["auc"] or 0, default=None)
-    if strongest:
-        log.info("the feature that tells most alone is %s: %s", *strongest)
-    log.info("made again as they were on their day, and found the same: %s", ", ".join(inspected["replayed"]))
-    return {**checked, "rows": inspected["rows"], "replayed": inspected["replayed"]}
+    """Is the snapshot fit to be learned from, by its suite?"""
+    return validate(model, "training", {**run, "partition": run["as_of"], "snapshot": snapshot["file"]}, {})
 
 
 @model_task
@@ -183,42 +174,3 @@ def _uses(model: ModelConfig, challenger: str, document: dict[str, Any]) -> int:
 
 def _point_metrics(measured: dict[str, Any] | None) -> dict[str, float | None]:
     return {name: estimate["value"] for name, estimate in measured["metrics"].items()} if measured else {}
-
-
-@model_task
-def register(
-    model: ModelConfig,
-    run: dict[str, Any],
-    snapshot: dict[str, Any],
-    tuned: dict[str, Any],
-    challenger: dict[str, Any],
-    verdict: dict[str, Any],
-) -> dict[str, Any]:
-    """Give the artifact a version in the registry. The same artifact gets the same version, also on a retry."""
-    models = registry()
-    lineage = {
-        "as_of": run["as_of"],
-        "reason": run["reason"],
-        "snapshot": snapshot["snapshot"],
-        "snapshot_sha256": snapshot["sha256"],
-        "sql_sha256": snapshot["sql_sha256"],
-        "git_revision": settings().revision,
-        "dag_id": run["dag_id"],
-        "run_id": run["run_id"],
-        "verdict": verdict["key"],
-        "rule": verdict["rule"],
-        "report": verdict["page"],
-    }
-    data = TrainingData(snapshot["snapshot"], snapshot["sha256"], snapshot["file"], snapshot["rows"])
-    version = models.register(
-        model.name,
-        challenger["artifact"],
-        challenger["manifest_sha256"],
-        verdict["metrics"],
-        lineage,
-        tuned["parameters"],
-        data,
-    )
-    models.set_alias(model.name, "challenger", version.version)
-    log.info("registered as version %s", version.version)
-    return asdict(version)

@@ -194,14 +194,14 @@ def test_a_feature_from_the_future_is_caught(flights: Path, edit_model: Callable
         "flights.scheduled_departure) - INTERVAL 1 HOUR", "flights.scheduled_departure) + INTERVAL 24 HOUR", "features.sql"
     )
     run = run_dag(TRAIN, conf={"as_of": AS_OF})
-    assert_refused(run, "validate_training_set", flights, "before any later partition landed", "temperature (")
+    assert_refused(run, "inspect_training_set", flights, "before any later partition landed", "temperature (")
 
 
 def test_a_label_shifted_by_a_day_is_caught(flights: Path, edit_model: Callable[..., Path]) -> None:
     folder = edit_model("MAX(", "MAX(", "labels.sql")
     (folder / "labels.sql").write_text(LABEL_OF_TOMORROW)
     run = run_dag(TRAIN, conf={"as_of": AS_OF})
-    assert_refused(run, "validate_training_set", flights, "before any later partition landed", "rows (")
+    assert_refused(run, "inspect_training_set", flights, "before any later partition landed", "rows (")
 
 
 def test_a_feature_that_is_the_label_is_caught(flights: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_feature_that_is_the_label_is_caught(flights: Path) -> None:
         late = f"(SELECT max(arrival_delay) FROM read_parquet('{outcomes}') o WHERE o.flight_id = landed.flight_id)"
         reland(flights, f"2013-01-{day:02}", f"SELECT * REPLACE (500 + coalesce({late}, 900) AS distance) FROM landed")
     run = run_dag(TRAIN, conf={"as_of": AS_OF})
-    assert_refused(run, "validate_training_set", flights, "distance", "training.max_feature_auc")
+    assert_refused(run, "inspect_training_set", flights, "distance", "training.max_feature_auc")
 
 
 def test_a_model_below_its_floor_changes_nothing(flights: Path, edit_model: Callable[..., Path]) -> None:
