@@ -159,9 +159,7 @@ def _accepted(cloud: Cloud, request: Mapping[str, Any]) -> Execution:
     if not re.fullmatch(r"s3://[^/]+(/.*)?", output):
         raise Refused("InvalidRequestException", f"outputLocation is not a valid S3 path: {output}")
     parameters = tuple(request.get("ExecutionParameters", ()))
-    execution = Execution(
-        str(uuid.uuid4()), text, parameters, context.get("Database", "default"), output.rstrip("/") + "/"
-    )
+    execution = Execution(str(uuid.uuid4()), text, parameters, context.get("Database", "default"), output.rstrip("/") + "/")
     try:
         execution.substatement = _substatement(athena_sql.read(text, parameters, execution.database))
     except Malformed as error:
@@ -270,9 +268,7 @@ class Query:
         self.cloud.files.write(execution.place, athena_results.csv(execution.header, execution.rows))
         self.cloud.files.write(f"{execution.place}.metadata", b"")
 
-    def _create_table_as(
-        self, asked: athena_sql.CreateTableAs, connection: duckdb.DuckDBPyConnection, scratch: Path
-    ) -> None:
+    def _create_table_as(self, asked: athena_sql.CreateTableAs, connection: duckdb.DuckDBPyConnection, scratch: Path) -> None:
         execution = self.execution
         if self._exists(asked.name):
             if asked.if_not_exists:
@@ -327,7 +323,7 @@ class Query:
         found = connection.execute(f"DESCRIBE {sql}").fetchall()
         if len(found) != len(names):
             raise QueryFailed(
-                f"TYPE_MISMATCH: line 1:1: Insert query has mismatched column types: {len(names)} columns wanted, {len(found)} given"
+                f"TYPE_MISMATCH: line 1:1: Insert query has mismatched column types: {len(names)} wanted, {len(found)} given"
             )
         listed = ", ".join(f'"{name}"' for name in names)
         shown = ", ".join(

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
-from sqlglot.optimizer.annotate_types import annotate_types
-from sqlglot.optimizer.qualify import qualify
 from sqlglot.tokens import TokenType
+
+from localcloud import sql_types
 
 ATHENA = "athena"
 CATALOG = "awsdatacatalog"
@@ -132,10 +131,10 @@ def read(text: str, parameters: Sequence[str], database: str) -> Statement:
         columns = tuple(column.name.lower() for column in schema.expressions) if schema else ()
         query = tree.expression if isinstance(tree.expression, exp.Query) else exp.select("*").from_(tree.expression)
         return Insert(_name(schema.this if schema else tree.this, database), columns, query)
-    _not_here(text)
+    raise _not_here(text)
 
 
-def _not_here(text: str) -> NoReturn:
+def _not_here(text: str) -> Malformed:
     kind = " ".join(text.split()[:2])
     raise Malformed(
         f"the local cloud does not run this kind of statement ({kind} ...): see localcloud/athena_sql.py for those it does"
@@ -146,9 +145,8 @@ def _bound(text: str, parameters: Sequence[str]) -> str:
     """The text with its parameters, which are literals of SQL, in the place of its question marks."""
     marks = [token for token in _tokens(text) if token.token_type == TokenType.PLACEHOLDER]
     if len(marks) != len(parameters):
-        raise QueryFailed(
-            f"INVALID_PARAMETER_USAGE: line 1:1: Incorrect number of parameters: expected {len(marks)} but found {len(parameters)}"
-        )
+        found = f"expected {len(marks)} but found {len(parameters)}"
+        raise QueryFailed(f"INVALID_PARAMETER_USAGE: line 1:1: Incorrect number of parameters: {found}")
     parts, begin = [], 0
     for mark, value in zip(marks, parameters, strict=True):
         parts += [text[begin : mark.start], _literal(value)]
@@ -158,9 +156,10 @@ def _bound(text: str, parameters: Sequence[str]) -> str:
 
 def _literal(value: str) -> str:
     tree = _parsed(f"SELECT {value}")
-    [one] = cast(exp.Select, tree).selects if isinstance(tree, exp.Select) and len(tree.selects) == 1 else [None]
+    lone = isinstance(tree, exp.Select) and [name for name, part in tree.args.items() if part] == ["expressions"]
+    one = tree.expressions[0] if lone and len(tree.expressions) == 1 else None
     plain = (exp.Literal, exp.Boolean, exp.Null, exp.Neg, exp.Cast)
-    if not isinstance(one, plain) or not isinstance(one.find(exp.Column, exp.Query), type(None)):
+    if not isinstance(one, plain) or one.find(exp.Column, exp.Query) is not None:
         raise QueryFailed(f"INVALID_PARAMETER_USAGE: line 1:1: the parameter {value!r} is no constant: text is given in quotes")
     return value
 
@@ -176,7 +175,7 @@ def _parsed(text: str) -> exp.Expr:
     try:
         trees = [tree for tree in sqlglot.parse(text, read=ATHENA) if tree is not None]
     except SqlglotError as error:
-        at = next(iter(getattr(error, "errors", [])), {})
+        at: dict[str, Any] = next(iter(getattr(error, "errors", [])), {})
         words = f"{at['description']} near '{at['highlight']}'" if at else str(error)
         raise Malformed(f"line {at.get('line', 1)}:{at.get('col', 1)}: mismatched input: {words}") from None
     if len(trees) != 1:
@@ -194,7 +193,7 @@ def _name(table: exp.Expr, database: str) -> Name:
 def _unload(query: str, to: str, options: str) -> Unload:
     tree = _parsed(query)
     if not isinstance(tree, exp.Query):
-        _not_here(f"UNLOAD {query}")
+        raise _not_here(f"UNLOAD {query}")
     given = {name.lower(): value for name, value in re.findall(r"(?i)(\w+)\s*=\s*'([^']*)'", options)}
     if others := sorted(given.keys() - {"format", "compression"}):
         raise Malformed(f"the local cloud does not honour {', '.join(others)} of UNLOAD")
@@ -205,7 +204,7 @@ def _unload(query: str, to: str, options: str) -> Unload:
 
 def _create_table_as(tree: exp.Create, database: str) -> CreateTableAs:
     if not isinstance(tree.expression, exp.Query):
-        _not_here(tree.sql(ATHENA))
+        raise _not_here(tree.sql(ATHENA))
     given: dict[str, Any] = {}
     for each in tree.args["properties"].expressions if tree.args.get("properties") else ():
         if isinstance(each, exp.FileFormatProperty):
@@ -240,7 +239,7 @@ def _create_table_as(tree: exp.Create, database: str) -> CreateTableAs:
 def _create_table(tree: exp.Create, database: str) -> CreateTable:
     properties = tree.args["properties"].expressions if tree.args.get("properties") else []
     if not any(isinstance(each, exp.ExternalProperty) for each in properties) or not isinstance(tree.this, exp.Schema):
-        _not_here(tree.sql(ATHENA))
+        raise _not_here(tree.sql(ATHENA))
     name = _name(tree.this.this, database)
     keys: list[dict[str, str]] = []
     parameters = {"EXTERNAL": "TRUE"}
@@ -296,7 +295,7 @@ def _add_partitions(text: str, database: str) -> AddPartitions:
     partition = r"partition\s*\(([^)]*)\)(?:\s+location\s+'([^']*)')?"
     found = re.fullmatch(rf"(?is)\s*alter\s+table\s+(\S+)\s+add\s+(if\s+not\s+exists\s+)?((?:{partition}\s*)+);?\s*", text)
     if not found:
-        _not_here(text)
+        raise _not_here(text)
     table = _parsed(f"SELECT 1 FROM {found[1].replace('`', chr(34))}").find(exp.Table)
     assert table is not None
     partitions = []
@@ -412,14 +411,16 @@ def _passed_on(select: exp.Select, alias: str, known: Mapping[str, str], alone: 
         len(grouped) != len(group.expressions) or any(group.args.get(kind) for kind in ("cube", "rollup", "grouping_sets"))
     ):
         return {}
-    passed = {}
+    passed: dict[str, str] = {}
     for each in select.selects:
         column = each.unalias()
         if isinstance(each, exp.Star) and alone:
             passed |= known
         elif isinstance(column, exp.Column) and not isinstance(column.this, exp.Star) and _is(column, alias, known, alone):
-            if group is None or any(column.name.lower() == by.name.lower() for by in grouped):
-                passed[each.alias_or_name.lower()] = known[column.name.lower()]
+            name = column.name.lower()
+            if group is not None and name not in [by.name.lower() for by in grouped]:
+                continue
+            passed[each.alias_or_name.lower()] = known[name]
     return passed
 
 
@@ -441,7 +442,9 @@ def duckdb(query: exp.Query, views: Sequence[str], columns: Mapping[str, Mapping
         column.set("db", None)
         column.set("catalog", None)
     _name_the_nameless(query)
-    _mind_the_types(query, columns)
+    sql_types.divide_integers(query, columns, ATHENA)
+    if mixed := sql_types.mixed(query, columns, ATHENA):
+        raise QueryFailed(f"TYPE_MISMATCH: line 1:1: Cannot apply operator to {mixed}")
     return query.sql("duckdb")
 
 
@@ -456,59 +459,3 @@ def _name_the_nameless(query: exp.Query) -> None:
     for number, each in enumerate(select.selects):
         if not each.is_star and not isinstance(each, exp.Alias | exp.Column | exp.Dot):
             each.replace(exp.alias_(each.copy(), f"_col{number}", quoted=True))
-
-
-def _mind_the_types(query: exp.Query, columns: Mapping[str, Mapping[str, str]]) -> None:
-    """Where DuckDB is kinder than Athena, as far as the types can be told.
-
-    5 / 2 is 2 in Athena and 2.5 in DuckDB. And Athena compares a day with a day, never with the text of one.
-    """
-    told = list(query.find_all(exp.Div, exp.Predicate))
-    for number, node in enumerate(told):
-        node.meta["told"] = number
-    typed = _typed(query, columns)
-    whole = set()
-    for node in typed.find_all(exp.Div, exp.Predicate):
-        if isinstance(node, exp.Div):
-            if all(side.is_type(*exp.DataType.INTEGER_TYPES) for side in (node.this, node.expression)):
-                whole.add(node.meta.get("told"))
-        elif isinstance(node, exp.Binary | exp.Between | exp.In):
-            _refuse_mixed(node)
-    for node in told:
-        if isinstance(node, exp.Div):
-            # The generator would cast, by types that it does not know here.
-            node.set("typed", False)
-            node.set("safe", False)
-            if node.meta["told"] in whole:
-                node.replace(exp.IntDiv(this=node.this, expression=node.expression))
-
-
-def _typed(query: exp.Query, columns: Mapping[str, Mapping[str, str]]) -> exp.Expr:
-    """The query with the types of its parts, as far as they can be told."""
-    schema = {view: {name: kind for name, kind in each.items() if kind.isalnum()} for view, each in columns.items()}
-    # sqlglot takes 1e0+1 for one number, which it then cannot read.
-    with suppress(SqlglotError, ValueError, ArithmeticError):
-        return annotate_types(qualify(query.copy(), dialect=ATHENA, schema=schema), schema=schema, dialect=ATHENA)
-    with suppress(SqlglotError, ValueError, ArithmeticError):
-        return annotate_types(query.copy(), dialect=ATHENA)
-    return query
-
-
-def _refuse_mixed(node: exp.Expr) -> None:
-    sides = [node.this, node.args.get("expression"), node.args.get("low"), node.args.get("high"), *node.args.get("expressions", [])]
-    kinds = {kind for side in sides if isinstance(side, exp.Expr) and (kind := _kind(side))}
-    if len(kinds) > 1:
-        raise QueryFailed(
-            f"TYPE_MISMATCH: line 1:1: Cannot apply operator to {' and '.join(sorted(kinds))}: {node.sql(ATHENA)[:200]}"
-        )
-
-
-def _kind(node: exp.Expr) -> str | None:
-    """What may be compared with each other. None where it is not told, or does not matter."""
-    if node.is_type(*exp.DataType.TEXT_TYPES):
-        return "varchar"
-    if node.is_type(*exp.DataType.TEMPORAL_TYPES):
-        return "date"
-    if node.is_type(*exp.DataType.NUMERIC_TYPES):
-        return "number"
-    return "boolean" if node.is_type("boolean") else None

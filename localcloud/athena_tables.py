@@ -186,9 +186,7 @@ class _Chosen:
         return [places[number] for (number,) in self._connection.execute(asked).fetchall()]
 
 
-def _places(
-    files: Files, table: Mapping[str, Any], partitions: Sequence[Mapping[str, Any]], chosen: _Chosen
-) -> Iterator[_Place]:
+def _places(files: Files, table: Mapping[str, Any], partitions: Sequence[Mapping[str, Any]], chosen: _Chosen) -> Iterator[_Place]:
     location = table["StorageDescriptor"]["Location"].rstrip("/")
     if not keys(table):
         yield _Place(location)
@@ -232,8 +230,8 @@ def _projected_values(name: str, parameters: Mapping[str, str]) -> Iterator[str]
     elif kind == "integer":
         first, last = (int(end) for end in parameters[f"projection.{name}.range"].split(","))
         width = int(parameters.get(f"projection.{name}.digits", "0"))
-        step = int(parameters.get(f"projection.{name}.interval", "1"))
-        yield from (str(value).zfill(width) for value in range(first, last + 1, step))
+        stride = int(parameters.get(f"projection.{name}.interval", "1"))
+        yield from (str(value).zfill(width) for value in range(first, last + 1, stride))
     elif kind == "date":
         written = parameters.get(f"projection.{name}.format", "yyyy-MM-dd")
         unit = parameters.get(f"projection.{name}.interval.unit", "DAYS").upper()
@@ -244,7 +242,7 @@ def _projected_values(name: str, parameters: Mapping[str, str]) -> Iterator[str]
         for number in range((last_day - first_day).days + 1):
             yield (first_day + timedelta(days=number)).isoformat()
     else:
-        raise QueryFailed(f"INVALID_TABLE_PROPERTY: Table is configured for partition projection, but projection.{name}.type is {kind!r}")
+        raise QueryFailed(f"INVALID_TABLE_PROPERTY: partition projection is on, but projection.{name}.type is {kind!r}")
 
 
 def _projected_day(end: str) -> date:
@@ -289,9 +287,7 @@ def _scan(
     raise QueryFailed(f"HIVE_UNKNOWN_ERROR: the local cloud has no SerDe {serde!r}: Parquet, JSON and delimited text are read")
 
 
-def _parquet_columns(
-    connection: DuckDBPyConnection, paths: Sequence[str], own: Mapping[str, str], files: Files
-) -> set[str]:
+def _parquet_columns(connection: DuckDBPyConnection, paths: Sequence[str], own: Mapping[str, str], files: Files) -> set[str]:
     """The columns that any of the files has. Each must be readable as the type that the catalog gives it."""
     found = set()
     asked = f"SELECT file_name, name, num_children, duckdb_type, type FROM parquet_schema([{', '.join(map(_text, paths))}])"
@@ -355,7 +351,8 @@ def write(
         listed = ", ".join(map(_quoted, partitioned_by))
         values = connection.execute(f"SELECT DISTINCT {listed} FROM _written ORDER BY ALL").fetchall()
         if len(values) > MOST_WRITTEN_PARTITIONS:
-            raise QueryFailed(f"HIVE_TOO_MANY_OPEN_PARTITIONS: Exceeded limit of {MOST_WRITTEN_PARTITIONS} open writers for partitions/buckets")
+            limit = f"Exceeded limit of {MOST_WRITTEN_PARTITIONS} open writers for partitions/buckets"
+            raise QueryFailed(f"HIVE_TOO_MANY_OPEN_PARTITIONS: {limit}")
         parts = [(row, _folder_of(partitioned_by, row)) for row in values]
     hands = buckets or WRITERS
     share = f"hash({', '.join(map(_quoted, bucketed_by))}) % {hands}" if bucketed_by else f"rowid % {hands}"
@@ -377,7 +374,8 @@ def check_format(kind: str, compression: str) -> None:
         raise QueryFailed(f"NOT_SUPPORTED: the local cloud writes PARQUET and JSON, not {kind}")
     known = {"PARQUET": ("", "GZIP", "SNAPPY", "ZSTD", "LZ4", "NONE", "UNCOMPRESSED"), "JSON": ("", "GZIP", "NONE")}[kind]
     if compression not in known:
-        raise QueryFailed(f"INVALID_TABLE_PROPERTY: compression {compression} is none of {kind}: {', '.join(filter(None, known))}")
+        listed = ", ".join(filter(None, known))
+        raise QueryFailed(f"INVALID_TABLE_PROPERTY: {compression} is no compression of {kind}: {listed}")
 
 
 def storage(kind: str, location: str, columns: Sequence[tuple[str, str]]) -> dict[str, Any]:

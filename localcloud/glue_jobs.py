@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,7 @@ DEFINITION = """
     ExecutionProperty.MaxConcurrentRuns ExecutionClass=STANDARD JobMode=SCRIPT JobRunQueuingEnabled=False"""
 check_create = honoured("CreateJob", f"Name Tags {DEFINITION}")
 check_update = honoured("JobUpdate", DEFINITION)
-check_start = honoured(
-    "StartJobRun", "JobName Arguments Timeout WorkerType NumberOfWorkers MaxCapacity ExecutionClass=STANDARD"
-)
+check_start = honoured("StartJobRun", "JobName Arguments Timeout WorkerType NumberOfWorkers MaxCapacity ExecutionClass=STANDARD")
 
 
 @dataclass
@@ -291,7 +290,7 @@ def _defined(given: Mapping[str, Any]) -> dict[str, Any]:
     command = {"PythonVersion": "3", **given["Command"]}
     known = {"MaxRetries": 0, "Timeout": TIMEOUT_MINUTES, "GlueVersion": DEFAULT_VERSION, "DefaultArguments": {}}
     concurrent = given.get("ExecutionProperty", {}).get("MaxConcurrentRuns", 1)
-    now = _now()
+    now = datetime.now(UTC)
     return {
         **known,
         **given,
@@ -322,9 +321,7 @@ def _settled(definition: Mapping[str, Any], request: Mapping[str, Any]) -> dict[
 
 def _check_capacity(given: Mapping[str, Any]) -> None:
     if "MaxCapacity" in given and ("WorkerType" in given or "NumberOfWorkers" in given):
-        raise Refused(
-            "InvalidInputException", "Please do not set Max Capacity if using Worker Type and Number of Workers."
-        )
+        raise Refused("InvalidInputException", "Please do not set Max Capacity if using Worker Type and Number of Workers.")
     if ("WorkerType" in given) != ("NumberOfWorkers" in given):
         raise Refused("InvalidInputException", "Please set both Worker Type and Number of Workers.")
     if given.get("WorkerType", "G.1X") not in DPUS:
@@ -398,9 +395,3 @@ def _log(cloud: Cloud, group: str, job: Job, file: Path) -> None:
     for begin in range(0, len(lines), 500):
         events = [{"timestamp": moment, "message": line[:2000]} for line in lines[begin : begin + 500]]
         client.put_log_events(logGroupName=group, logStreamName=job.name, logEvents=events)
-
-
-def _now() -> Any:
-    from datetime import UTC, datetime
-
-    return datetime.now(UTC)

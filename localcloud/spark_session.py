@@ -150,13 +150,13 @@ def _spark(first: SparkSession, script: Mapping[str, Any]) -> Iterator[None]:
     environment, includes = dict(context.environment), [*context._python_includes]
     context.environment["PYTHONPATH"] = os.pathsep.join(script["py_files"])
     stops = SparkSession.stop, SparkContext.stop
-    SparkSession.stop, SparkContext.stop = _forget, _forget  # type: ignore[method-assign]
+    SparkSession.stop, SparkContext.stop = _forget, _forget
     _forget(first)
     SparkSession(context, first._jsparkSession.newSession())  # and so it is the one that getOrCreate() finds
     try:
         yield
     finally:
-        SparkSession.stop, SparkContext.stop = stops  # type: ignore[method-assign]
+        SparkSession.stop, SparkContext.stop = stops
         first.catalog.clearCache()
         context.environment.clear()
         context.environment.update(environment)
