@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from localcloud.credentials import in_sight
-from localcloud.front import serve
+from localcloud.front import Occupied, serve
 from localcloud.service import Delays, Image
 from localcloud.services import services
 
@@ -33,10 +33,16 @@ def main() -> None:
     command.add_argument("--while-stdin", action="store_true", help="end when standard input does: with who started it")
     options = parser.parse_args()
     if found := in_sight(os.environ, Path.home()):
-        sys.exit(f"real AWS credentials may be in sight: {', '.join(found)}. Start the local cloud without them")
+        sys.exit(
+            f"real AWS credentials may be in sight: {', '.join(found)}. Start the local cloud without them: unset the variables,"
+            " and set AWS_SHARED_CREDENTIALS_FILE and AWS_CONFIG_FILE to /dev/null"
+        )
     images = _images(options.images) if options.images else {}
     delays = Delays(options.start_seconds, options.job_seconds, options.stop_seconds, options.ping_seconds)
-    server, front = serve(options.port, options.state.resolve(), images, delays, options.region, services)
+    try:
+        server, front = serve(options.port, options.state.resolve(), images, delays, options.region, services)
+    except Occupied as error:
+        sys.exit(str(error))
 
     # From another thread: shutdown() waits for serve_forever(), which this one is in.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -30,6 +30,7 @@ for group in groups:
 class Children:
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._closed = False
         self._running: dict[int, subprocess.Popen[str]] = {}
         self._keeper = subprocess.Popen(
             [sys.executable, "-S", "-E", "-c", KEEPER], stdin=subprocess.PIPE, text=True, bufsize=1, start_new_session=True
@@ -38,6 +39,8 @@ class Children:
     def start(self, argv: Sequence[str], env: Mapping[str, str], cwd: str | Path, **more: Any) -> subprocess.Popen[str]:
         """A process in a group of its own."""
         with self._lock:
+            if self._closed:
+                raise OSError("the local cloud is ending")
             # No file of ours is inherited: a child that held the keeper's pipe would keep it waiting.
             child = subprocess.Popen(list(argv), env=dict(env), cwd=cwd, start_new_session=True, text=True, **more)
             self._running[child.pid] = child
@@ -63,6 +66,8 @@ class Children:
             self.end(child)
 
     def close(self) -> None:
+        with self._lock:
+            self._closed = True
         self.end_all()
         assert self._keeper.stdin is not None
         self._keeper.stdin.close()

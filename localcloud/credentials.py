@@ -35,8 +35,6 @@ def in_sight(environment: Mapping[str, str], home: Path) -> list[str]:
     for name, usual in FILES.items():
         path = Path(environment[name]).expanduser() if environment.get(name) else home / usual
         found += _in_file(path)
-    if (home / ".aws/sso/cache").is_dir() and any((home / ".aws/sso/cache").iterdir()):
-        found.append(str(home / ".aws/sso/cache"))
     return found
 
 

@@ -18,7 +18,7 @@ from localcloud.service import Refused
 Kind = Literal["throttle", "error", "lose_response", "delay", "fail", "hang", "stop", "kill"]
 When = Literal["before", "after"]
 # Of a name, what differs from run to run: UUIDs, digests and numbers.
-RUN = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|[0-9a-f]{16,}|\d+")
+RUN = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|(?<![0-9a-z])[0-9a-f]{8,}(?![0-9a-z])|\d+")
 
 
 class Lost(Exception):

@@ -8,11 +8,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from boto3.exceptions import S3UploadFailedError
+
 from localcloud.service import own_client
 
 
 class Unusable(ValueError):
-    """A key that no path can stand for; the message names it."""
+    """A bucket that is not there, or a key that no path can stand for; the message names it."""
 
 
 class Files:
@@ -28,14 +30,10 @@ class Files:
         self._url, self._region = url, region
         self._seen: dict[str, tuple[str, int]] = {}  # uri: ETag and size of the file that is here
         self._lock = threading.RLock()
-        self._made: Any = None
 
     @property
     def _s3(self) -> Any:
-        with self._lock:
-            if self._made is None:
-                self._made = own_client("s3", self._url, self._region)
-            return self._made
+        return own_client("s3", self._url, self._region)
 
     def keys(self, uri: str) -> list[str]:
         """The URIs of all objects whose own begins so, in order. Folders' markers, whose name ends with /, are no objects."""
@@ -77,7 +75,10 @@ class Files:
 
     def write(self, uri: str, data: bytes) -> None:
         bucket, key = split(uri)
-        self._s3.put_object(Bucket=bucket, Key=key, Body=data)
+        try:
+            self._s3.put_object(Bucket=bucket, Key=key, Body=data)
+        except self._s3.exceptions.NoSuchBucket:
+            raise Unusable(f"{uri}: there is no such bucket") from None
 
     def upload(self, folder: Path, uri: str) -> list[str]:
         """Every file below a folder, below a prefix of S3. What was put there."""
@@ -85,7 +86,10 @@ class Files:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             one = f"{uri.rstrip('/')}/{path.relative_to(folder).as_posix()}"
             bucket, key = split(one)
-            self._s3.upload_file(str(path), bucket, key)
+            try:
+                self._s3.upload_file(str(path), bucket, key)
+            except S3UploadFailedError as error:
+                raise Unusable(str(error)) from None
             put.append(one)
         return put
 

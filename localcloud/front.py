@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import socket
@@ -13,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 from xml.sax.saxutils import escape
 
@@ -50,6 +51,8 @@ FORWARDED: dict[str, frozenset[str]] = {
         "kms": "CreateKey DescribeKey",
     }.items()
 }
+THROTTLED = ("ThrottlingException", "Rate exceeded", 429)
+MARK = ".localcloud"  # in the folder of a state: it is ours to empty
 # Given the cloud, the services of ours: what each answers.
 Services = Callable[[Cloud], Mapping[str, Mapping[str, Handler]]]
 
@@ -71,7 +74,8 @@ class Logged:
 class Front:
     """The WSGI application."""
 
-    def __init__(self, cloud: Cloud, services: Services) -> None:
+    def __init__(self, cloud: Cloud, services: Services, held: IO[str]) -> None:
+        self._held = held  # the folder is ours as long as this file is open
         self.cloud = cloud
         self.faults = Faults()
         self.calls: list[Logged] = []
@@ -103,7 +107,8 @@ class Front:
         self.faults.clear()
         moto_app.reset(self._moto, self.cloud.url)
         for path in self.cloud.folder.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if path.name != MARK:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         self.cloud.files.reset()
         self._handlers = self._services(self.cloud)
         self.calls.clear()
@@ -152,11 +157,11 @@ class Front:
         if fault := self.faults.take(call, "delay"):
             time.sleep(fault.seconds)
         if self.faults.take(call, "throttle"):
-            raise Refused("SlowDown" if call.service == "s3" else "ThrottlingException", "Rate exceeded", 429)
+            raise Refused(*(("SlowDown", "Please reduce your request rate.", 503) if call.service == "s3" else THROTTLED))
         if fault := self.faults.take(call, "error"):
             code = "ServiceUnavailable" if fault.status == 503 else "InternalFailure"
             raise Refused(code, "a fault that was asked for", fault.status)
-        token = coming_fault.set(self.faults.job_fault(call))
+        token = coming_fault.set(lambda: self.faults.job_fault(call))
         try:
             answer = self._dispatch(call, environ, body)
         finally:
@@ -229,6 +234,10 @@ class Front:
         raise Refused("NotFound", f"there is no {' '.join(what)} below {CONTROL}", 404)
 
 
+class Occupied(Exception):
+    """A folder cannot be taken for the state of a cloud; the message says why."""
+
+
 def serve(
     port: int,
     folder: Path,
@@ -238,6 +247,7 @@ def serve(
     services: Services,
 ) -> tuple[BaseWSGIServer, Front]:
     """A server that listens on this machine only; it serves once its serve_forever() is called."""
+    held = _taken(folder)
     # The application is made when the port is known: the cloud calls itself by it.
     fronts: list[Front] = []
     server = make_server(
@@ -248,10 +258,27 @@ def serve(
         request_handler=_Quiet,
     )
     url = f"http://127.0.0.1:{server.server_port}"
-    folder.mkdir(parents=True, exist_ok=True)
     cloud = Cloud(region, moto_app.ACCOUNT, url, folder, Files(url, region, folder), Jobs(delays), images, delays)
-    fronts.append(Front(cloud, services))
+    fronts.append(Front(cloud, services, held))
     return server, fronts[0]
+
+
+def _taken(folder: Path) -> IO[str]:
+    """Make the folder of a state ours alone.
+
+    Raises:
+        Occupied: if it has files of somebody else, or another local cloud uses it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    mark = folder / MARK
+    if any(folder.iterdir()) and not mark.is_file():
+        raise Occupied(f"{folder} has files that are not those of a local cloud, and would be emptied: name another folder")
+    held = mark.open("w")
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise Occupied(f"{folder} is in use by another local cloud: stop it, or name another folder") from None
+    return held
 
 
 class _Quiet(moto_app.RequestHandler):

@@ -36,7 +36,7 @@ def honoured(operation: str, text: str) -> Callable[[Mapping[str, Any]], None]:
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
+    if isinstance(value, Mapping) and (value or not path):
         for name, each in value.items():
             yield from _leaves(each, f"{path}.{name}".lstrip("."))
     elif isinstance(value, list):

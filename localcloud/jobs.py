@@ -36,8 +36,8 @@ class JobFault:
     reason: str = ""
 
 
-# Set while a call is answered for which a fault is meant: the job that it creates takes it.
-coming_fault: ContextVar[JobFault | None] = ContextVar("coming_fault", default=None)
+# Set while a call is answered: a job that it creates takes the fault that is meant for it, if any.
+coming_fault: ContextVar[Callable[[], JobFault | None] | None] = ContextVar("coming_fault", default=None)
 
 
 @dataclass
@@ -110,8 +110,8 @@ class Job:
 
     @property
     def billed_seconds(self) -> int:
-        """Whole seconds of running, so far or in the end."""
-        if self.started is None:
+        """Whole seconds of running, so far or in the end; none for a job that only starts others."""
+        if self.started is None or self.facts.get("unbilled"):
             return 0
         return math.ceil(((self.ended or datetime.now(UTC)) - self.started).total_seconds())
 
@@ -155,7 +155,8 @@ class Jobs:
             on_end: called when the job knows how it ends, before anyone else can see that it has.
         """
         job = Job(service, kind, name, request, self.children, self._delays, facts=facts)
-        fault = coming_fault.get()
+        take = coming_fault.get()
+        fault = take() if take else None
         with self._lock:
             self._jobs.append(job)
         threading.Thread(target=self._do, args=(job, work, fault, limit, on_end), name=f"{kind} {name}", daemon=True).start()
@@ -219,8 +220,6 @@ class Jobs:
                 self._suffer(job, fault)
             else:
                 work(job)
-            rest = self._delays.job_seconds - (datetime.now(UTC) - job.started).total_seconds()
-            job.stopping.wait(max(0, rest))
         except JobStopped:
             pass
         except JobFailed as error:
@@ -228,12 +227,13 @@ class Jobs:
         except Exception as error:  # a fault of the local cloud: named as such
             traceback.print_exc()
             state, job.reason = "Failed", f"InternalServerError: the local cloud: {type(error).__name__}: {error}"
-        finally:
-            if timer:
-                timer.cancel()
+        if job.started is not None:
+            job.stopping.wait(max(0.0, self._delays.job_seconds - (datetime.now(UTC) - job.started).total_seconds()))
+        if timer:
+            timer.cancel()
         with job._lock:
-            if job.stopping.is_set() and state == "Completed":
-                state = "Stopped"
+            if job.stopping.is_set():
+                state, job.reason = "Stopped", ""
             job.ended = datetime.now(UTC)
             job.facts["ends"] = state
         try:

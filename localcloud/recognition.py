@@ -235,5 +235,7 @@ def _s3_params(model: OperationModel, bucket: str, key: str, query: dict[str, st
             "header": headers.get(at.lower()),
         }.get(location)
         if text is not None and member.type_name in ("string", "integer", "long", "boolean"):
-            params[name] = _scalar(member.type_name, text)
+            # S3 reads its words in headers whatever their case.
+            known = {each.lower(): each for each in member.metadata.get("enum", ())}
+            params[name] = known.get(text.lower()) or _scalar(member.type_name, text)
     return params

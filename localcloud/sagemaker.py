@@ -9,8 +9,9 @@ from datetime import datetime
 from typing import Any
 
 from localcloud import sagemaker_runs, sagemaker_transform, sagemaker_tuning
+from localcloud.files import Unusable
 from localcloud.honoured import honoured
-from localcloud.jobs import OVER, Job
+from localcloud.jobs import OVER, Job, JobFailed
 from localcloud.listing import listed
 from localcloud.sagemaker_models import Registry
 from localcloud.service import Cloud, Handler, Refused
@@ -237,6 +238,13 @@ class SageMakerJobs:
     ) -> dict[str, Any]:
         name = request[kind.member]
         arn = self._cloud.arn("sagemaker", f"{kind.resource}/{name.lower()}")
+
+        def done(job: Job) -> None:
+            try:
+                work(job)
+            except Unusable as error:
+                raise JobFailed(f"ClientError: {error}") from None
+
         tags = {tag["Key"]: tag["Value"] for tag in request.get("Tags", ())}
         with self._lock:
             if self._cloud.jobs.find(kind.resource, name):
@@ -247,7 +255,7 @@ class SageMakerJobs:
                 )
             self._registry.tag(arn, tags)
             self._cloud.jobs.start(
-                "sagemaker", kind.resource, name, request, work, limit=limit, on_end=ended, arn=arn, tags=tags, **facts
+                "sagemaker", kind.resource, name, request, done, limit=limit, on_end=ended, arn=arn, tags=tags, **facts
             )
         return {f"{kind.name}JobArn": arn}
 

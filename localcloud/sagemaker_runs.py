@@ -19,7 +19,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from localcloud.files import Unusable
 from localcloud.jobs import Job, JobFailed, JobStopped
 from localcloud.service import Cloud, Image
 from localcloud.transitions import note
@@ -153,11 +152,8 @@ def download(cloud: Cloud, uri: str, target: Path) -> None:
     Raises:
         JobFailed: if there is nothing, or something whose key merely begins alike: AWS would take that too.
     """
-    try:
-        keys = cloud.files.keys(uri)
-        source = cloud.files.fetch(uri)
-    except Unusable as error:
-        raise JobFailed(f"ClientError: {error}") from None
+    keys = cloud.files.keys(uri)
+    source = cloud.files.fetch(uri)
     if not keys:
         raise JobFailed(f"ClientError: Data download failed: No S3 objects found under S3 URL {uri!r}")
     target.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from localcloud.files import Unusable
 from localcloud.jobs import Job, JobFailed
 from localcloud.sagemaker_models import Container
 from localcloud.sagemaker_runs import (
@@ -134,18 +133,14 @@ def transform(cloud: Cloud, job: Job, container: Container, plan: Plan) -> None:
 
 def _objects(cloud: Cloud, source: str) -> list[str]:
     """SageMaker leaves none out: not those whose name begins with _ or a dot either."""
-    try:
-        keys = cloud.files.keys(source)
-        sizes = cloud.files.sizes(source)
-    except Unusable as error:
-        raise JobFailed(f"ClientError: {error}") from None
-    if not keys:
+    sizes = cloud.files.sizes(source)
+    if not sizes:
         raise JobFailed(f"ClientError: No S3 objects found under S3 URL {source!r}")
-    for key in keys:
+    for key, size in sizes.items():
         relative_key(source, key)
-        if sizes[key] == 0:
+        if size == 0:
             raise JobFailed(f"ClientError: {key} is empty; AWS does not say what becomes of it, so do not ask for it")
-    return keys
+    return list(sizes)
 
 
 def _transformed(content: bytes, plan: Plan, port: int, job: Job) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import threading
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -46,14 +47,19 @@ check = honoured(
 class Tuning:
     def __init__(self, cloud: Cloud, jobs: SageMakerJobs, registry: Registry) -> None:
         self._cloud, self._jobs, self._registry = cloud, jobs, registry
+        self._lock = threading.Lock()  # two requests for one name: the second is refused
 
     def operations(self) -> dict[str, Handler]:
         return {
-            "CreateHyperParameterTuningJob": self.create,
+            "CreateHyperParameterTuningJob": self.create_alone,
             "DescribeHyperParameterTuningJob": self.describe,
             "StopHyperParameterTuningJob": self.stop,
             "ListTrainingJobsForHyperParameterTuningJob": self.trainings,
         }
+
+    def create_alone(self, request: dict[str, Any]) -> dict[str, Any]:
+        with self._lock:
+            return self.create(request)
 
     def create(self, request: dict[str, Any]) -> dict[str, Any]:
         check(request)
@@ -86,6 +92,7 @@ class Tuning:
             limit=config["ResourceLimits"].get("MaxRuntimeInSeconds"),
             arn=arn,
             tags=tags,
+            unbilled=True,
             drawn=dict(zip([training["TrainingJobName"] for training in trainings], draws, strict=True)),
         )
         return {"HyperParameterTuningJobArn": arn}

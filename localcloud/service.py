@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +73,7 @@ class Cloud:
         return f"arn:aws:{service}:{self.region}:{self.account}:{resource}"
 
 
+@cache
 def own_client(service: str, url: str, region: str) -> Any:
     """A boto3 client by which the cloud calls itself. Clients are safe to share between threads."""
     # A session of its own: boto3's default session must not be made by two threads at once.

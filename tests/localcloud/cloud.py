@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv-localcloud" / "bin" / "python"
 REGION = "us-east-1"
 DUMMY = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+# Whatever a machine has of real ones is out of sight, for the server and for its clients.
+NO_FILES = {"AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_CONFIG_FILE": "/dev/null"}
 
 
 class LocalCloud:
@@ -47,7 +49,7 @@ class LocalCloud:
                     *("--state", str(self.folder / "state"), "--images", str(images), *options),
                 ],
                 cwd=ROOT,
-                env={name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+                env={**{name: value for name, value in os.environ.items() if not name.startswith("AWS_")}, **NO_FILES},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -80,7 +82,13 @@ class LocalCloud:
 
     def environment(self) -> dict[str, str]:
         """What a client needs to find this cloud, and nothing else."""
-        return {**DUMMY, "AWS_ENDPOINT_URL": self.url, "AWS_DEFAULT_REGION": REGION, "AIRFLOW_CONN_AWS_DEFAULT": "aws://"}
+        return {
+            **DUMMY,
+            **NO_FILES,
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_DEFAULT_REGION": REGION,
+            "AIRFLOW_CONN_AWS_DEFAULT": "aws://",
+        }
 
     def client(self, service: str) -> Any:
         """A boto3 client that tries each call once."""

@@ -7,13 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.localcloud.cloud import LocalCloud, trial_image
-
-IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/aileron:test"
+from tests.localcloud.sagemaker_requests import IMAGE
 
 
 @pytest.fixture(scope="session")
 def running_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
-    with LocalCloud(tmp_path_factory.mktemp("cloud"), {IMAGE: trial_image()}) as cloud:
+    with LocalCloud(tmp_path_factory.mktemp("cloud"), {IMAGE: trial_image()}, ping_seconds=4) as cloud:
         yield cloud
 
 

@@ -139,6 +139,12 @@ def test_a_channel_without_its_objects_fails_the_job(cloud: LocalCloud, source: 
     assert reason in waited(client, "Training", "job")["FailureReason"]
 
 
+def test_a_bucket_that_is_not_there(cloud: LocalCloud) -> None:
+    client = start(cloud)
+    reason = waited(client, "Training", "job")["FailureReason"]
+    assert reason == "ClientError: s3://lake/models/job/output/model.tar.gz: there is no such bucket"
+
+
 def test_an_image_that_is_not_there(cloud: LocalCloud) -> None:
     algorithm = {"TrainingImage": "nobody/nothing:1", "TrainingInputMode": "File"}
     client = start(cloud, AlgorithmSpecification=algorithm)
