@@ -23,15 +23,15 @@ from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from include import storage
+from include import couriers, storage
 from include.config import settings
 
 log = logging.getLogger(__name__)
 
-CONNECTION = "smtp_default"
 # Airflow kills a task's process 20 s after the task has ended, callbacks included, and a failed task that is killed
 # there is retried although it must not be. Sending has to be over well before.
 CALLBACK_SECONDS = 12.0
@@ -86,20 +86,8 @@ def send(mails: list[Mail], seconds: float = CALLBACK_SECONDS) -> None:
 
 
 def _send(mails: list[Mail], deadline: float) -> None:
-    from smtplib import SMTPRecipientsRefused, SMTPResponseException, SMTPServerDisconnected
-
-    from airflow.providers.smtp.hooks.smtp import SmtpHook
-
-    class Hook(SmtpHook):
-        """Airflow's own, with its connection settings, but in a hurry: by default it waits 6 times 30 s."""
-
-        timeout = 5
-        smtp_retry_limit = 0
-
     try:
-        with Hook(CONNECTION) as hook:
-            if not hook.from_email:
-                raise ValueError(f"connection {CONNECTION} has no from_email in its extra")
+        with couriers.opened() as deliver:
             for mail in mails:
                 if time.monotonic() > deadline:
                     return
@@ -107,15 +95,10 @@ def _send(mails: list[Mail], deadline: float) -> None:
                     if not ours or _is_sent(mail):
                         continue
                     try:
-                        # The hook itself can send HTML only; its client is what knows TLS and log-in.
-                        refused = hook._smtp_client.send_message(message(mail, hook.from_email))  # type: ignore[union-attr]
-                    except SMTPServerDisconnected:
-                        raise
-                    except (SMTPRecipientsRefused, SMTPResponseException) as error:
-                        log.warning("The mail server refused alert %s, it stays in the outbox: %s", mail.name, error)
+                        deliver(partial(message, mail))
+                    except couriers.Refused as error:
+                        log.warning("Alert %s stays in the outbox: %s", mail.name, error)
                         continue
-                    if refused:
-                        log.warning("Alert %s reached not all of its readers, refused: %s", mail.name, refused)
                     storage.create_once(_outbox() / f"{mail.name}.sent", _now().encode())
     except Exception as error:
         log.warning("The alerts wait in the outbox, no mail could be sent: %s: %s", type(error).__name__, error)

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from include import documents
 from include.config import REPOSITORY, ColumnType, ModelConfig
-from include.core.files import replacing
 
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
@@ -132,7 +132,7 @@ class Check:
 class Report:
     suite: str
     checks: tuple[Check, ...]
-    page: Path
+    page: str  # a path or a URI
 
     @property
     def success(self) -> bool:
@@ -210,7 +210,7 @@ def run_suite(
     path: Path,
     dataset: Dataset,
     parameters: Mapping[str, float],
-    page: Path,
+    page: str,
     contract: Mapping[str, ColumnType] | None = None,
 ) -> Report:
     """Checks a dataset against a suite file and, if given, a contract of column names and types.
@@ -541,8 +541,7 @@ def _write(report: Report, result: Mapping[str, Any]) -> None:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(PAGE.read_text()).render(report=report)
-    with replacing(report.page.with_suffix(".json")) as file:
-        file.write_text(json.dumps(result, indent=1, default=str))
-    with replacing(report.page) as file:
-        file.write_text(page)
+    result_place = f"{report.page.removesuffix('.html')}.json"
+    page = environment.from_string(PAGE.read_text()).render(report=report, result=result_place.rpartition("/")[2])
+    documents.write(result_place, json.dumps(result, indent=1, default=str).encode())
+    documents.write(report.page, page.encode())

@@ -1,9 +1,9 @@
 """What the DAGs need of a platform.
 
 A platform is a module with these functions. The first group is called while DAGs are parsed and returns native
-operators (of a verb that is several tasks, `steps.Steps`), so that links, deferral and logs of the provider stay visible in the UI; arguments named `run`, `version`
-and so on are XComs of the tasks before. The second group is called inside tasks. Only small facts (counts, digests,
-places) pass between tasks; rows stay where they are.
+operators (of a verb that is several tasks, `steps.Steps`), so that links, deferral and logs of the provider stay
+visible in the UI; arguments named `run`, `version` and so on are XComs of the tasks before. The second group is called
+inside tasks. Only small facts (counts, digests, places) pass between tasks; rows stay where they are.
 
 Nothing outside `platforms/` and `registry/` may know which platform it is on.
 """

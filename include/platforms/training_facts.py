@@ -49,7 +49,11 @@ def snapshot_manifest(
     offered: int,
     labelled: int,
 ) -> dict[str, Any]:
-    """What is kept beside a snapshot, so that it can be made again. offered: rows of the holdout; labelled: those with a label."""
+    """What is kept beside a snapshot, so that it can be made again.
+
+    Args:
+        offered: rows of the holdout; labelled: those of them that have a label.
+    """
     held_out = window(run)[-model.training.holdout_days]
     return {
         "model": model.name,

@@ -34,7 +34,7 @@ class AuditFailed(ValueError):
     def __init__(self, message: str, report: Report, version: str) -> None:
         super().__init__(message)
         self.checks = report.failed
-        self.facts = {"Model version": version, "Report": str(report.page)}
+        self.facts = {"Model version": version, "Report": report.page}
 
 
 class Resolved(NamedTuple):
@@ -176,7 +176,7 @@ def audit_predictions(
         "score_mean": scores["mean"],
         "checks": len(report.checks),
         "warnings": [check.sentence for check in report.warnings],
-        "page": str(report.page),
+        "page": report.page,
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -28,7 +27,7 @@ class ValidationFailed(ValueError):
     def __init__(self, message: str, report: Report) -> None:
         super().__init__(message)
         self.checks = report.failed
-        self.facts = {"Report": str(report.page)}
+        self.facts = {"Report": report.page}
 
 
 @model_task
@@ -58,18 +57,18 @@ def validate(model: ModelConfig, stage: Stage, run: dict[str, Any], parameters: 
         if report.warnings:  # a column that nobody knows tells what became of one that is missing
             found += f" (also: {'; '.join(check.sentence for check in report.warnings)})"
         raise ValidationFailed(f"{model.name} {run['partition']}: {stage} check failed: {found}", report)
-    return {"checks": len(report.checks), "warnings": [check.sentence for check in report.warnings], "page": str(report.page)}
+    return {"checks": len(report.checks), "warnings": [check.sentence for check in report.warnings], "page": report.page}
 
 
 def check_stage(model: ModelConfig, stage: Stage, run: dict[str, Any], parameters: dict[str, float]) -> Report:
     """The report of a stage's suite on the run's data, also when it fails."""
     platform = platform_for(model)
-    page = Path(platform.report_page(model, run, stage))
+    page = platform.report_page(model, run, stage)
     data, contract = platform.dataset(model, stage, run), stage_columns(model, stage)
     report = run_suite(suite_file(model.name, stage), data, parameters, page, contract)
     log.log(logging.WARNING if report.failed or report.warnings else logging.INFO, "%s", report.summary())
     log.info("page: %s", report.page)
-    get_current_context()["ti"].xcom_push("page", str(report.page))  # the UI links it, also where the task fails
+    get_current_context()["ti"].xcom_push("page", report.page)  # the UI links it, also where the task fails
     return report
 
 

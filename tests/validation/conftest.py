@@ -54,7 +54,7 @@ def source(landed: Path, tmp_path: Path, page: Path) -> Ask:
         dataset = Dataset(f"SELECT * FROM read_parquet('{file}')")
         contract = stage_columns(load_model("flight_delays"), "source")
         limits = {"rows_low": rows_low, "rows_high": rows_high}
-        return run_suite(suite_file("flight_delays", "source"), dataset, limits, page, contract)
+        return run_suite(suite_file("flight_delays", "source"), dataset, limits, str(page), contract)
 
     return ask
 
@@ -76,6 +76,6 @@ def ask(suite: Callable[..., Path], page: Path) -> Ask:
     """The report of a suite of the given expectations on a query."""
 
     def run(query: str, *expectations: dict[str, Any], **parameters: float) -> Report:
-        return run_suite(suite(*expectations), Dataset(query), parameters, page)
+        return run_suite(suite(*expectations), Dataset(query), parameters, str(page))
 
     return run

@@ -26,7 +26,7 @@ PREDICTIONS = """
 def check(page: Path) -> Check:
     def run(stage: Stage, query: str) -> Report:
         contract = stage_columns(load_model("flight_delays"), stage)
-        return run_suite(suite_file("flight_delays", stage), Dataset(query), {}, page, contract)
+        return run_suite(suite_file("flight_delays", stage), Dataset(query), {}, str(page), contract)
 
     return run
 

@@ -29,7 +29,7 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 before = peak()
-report = run_suite(suite, Dataset(f"SELECT * FROM read_parquet('{data}')"), {}, page)
+report = run_suite(suite, Dataset(f"SELECT * FROM read_parquet('{data}')"), {}, str(page))
 print(json.dumps({"grown": peak() - before, "success": report.success, "summary": report.summary()}))
 """
 
@@ -83,5 +83,5 @@ def test_duckdb_is_held_to_a_limit_and_to_utc(suite: Callable[..., Path], page: 
     is_set = (
         {"type": "expect_column_values_to_be_in_set", "kwargs": {"column": name, "value_set": [is_]}} for name, is_ in expected
     )
-    report = run_suite(suite(*is_set), Dataset(settings, url), {}, page)
+    report = run_suite(suite(*is_set), Dataset(settings, url), {}, str(page))
     assert report.success, report.summary()

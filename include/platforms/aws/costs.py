@@ -1,4 +1,4 @@
-"""What remote jobs cost: estimated and refused before they are submitted, recorded in the ledger, settled when they have ended."""
+"""What remote jobs cost: estimated, and refused if too much, before they are submitted; settled when they have ended."""
 
 from __future__ import annotations
 

@@ -549,7 +549,7 @@ def _sagemaker(what: str, describe: str, started: str, ended: str) -> Callable[[
             if _is_missing(error):
                 return Found("absent")
             raise
-        state, told = _state(SAGEMAKER_STATES, job[f"{what}Status"], job.get("FailureReason"))
+        state, told = _state(SAGEMAKER_STATES, job[f"{what}Status"], job.get("ExitMessage") or job.get("FailureReason"))
         begun, over = job.get(started), job.get(ended)
         seconds = job.get("BillableTimeInSeconds", (over - begun).total_seconds() if begun and over else 0.0)
         return Found(state, told, float(seconds))

@@ -167,7 +167,7 @@ def days_landed(table: str) -> list[date]:
 
 
 def fingerprint(model: ModelConfig, partition: date, also: Collection[str] = ()) -> str:
-    """Changes whenever an object of the partition does, in the entity table or the same day of a lookup or of the tables in `also`.
+    """Changes whenever an object of the partition does, in the entity table, a lookup or one of the tables in `also`.
 
     Raises:
         SourceMissing: if the partition has no marker.

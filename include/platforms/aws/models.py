@@ -67,6 +67,22 @@ def manifest_of(model: ModelConfig, version: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"{model.name}: version {version['version']} cannot be used: {error}") from None
 
 
+def require_features(model: ModelConfig, version: dict[str, Any]) -> None:
+    """A model's container takes what is missing from a line for a missing value, so a missing column is looked for here.
+
+    Raises:
+        ValueError: naming the features that the version needs and the model no longer has; or its files are not what they were.
+    """
+    from include.core.features import FeatureSpec
+
+    needed = FeatureSpec.from_json(manifest_of(model, version)["features"]).names
+    if missing := sorted(set(needed) - set(model.features.names)):
+        raise ValueError(
+            f"{model.name}: version {version['version']} needs the features {', '.join(missing)}, which features.sql no longer "
+            "gives: put them back, or train a version without them"
+        )
+
+
 def keep(model: ModelConfig, trained: str) -> tuple[str, str]:
     """Keep what a training job has made, under its content; the archive and the SHA-256 of its manifest.
 

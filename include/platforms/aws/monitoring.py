@@ -128,7 +128,7 @@ def plan_former(model: ModelConfig, run: dict[str, Any], planned: dict[str, Any]
 
 def plan_former_scores(model: ModelConfig, run: dict[str, Any], former: dict[str, Any]) -> dict[str, Any]:
     """The model of the champion before, and its batch transform."""
-    models.manifest_of(model, run["former"])
+    models.require_features(model, run["former"])
     created = requests.sagemaker_model(model, run["former"], run, models.package_of(model, run["former"]))
     rows = tables.location(tables.staged(model, run, "former"))
     folder, files = lake.workspace(model.name, run, "former_scores"), lake.digest(lake.data(rows))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from datetime import UTC, date, datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.hooks.athena import AthenaHook
@@ -17,7 +18,7 @@ from include.config import ModelConfig, settings
 from include.model_task import Read, model_task
 from include.platforms.aws import lake, requests, tables
 from include.platforms.aws.jobs import AthenaQuery, GlueJob, ModelOnce, TransformJob
-from include.platforms.aws.models import manifest_of, package_of
+from include.platforms.aws.models import manifest_of, package_of, require_features
 from include.platforms.aws.settings import aws
 from include.platforms.base import Publication, SourceChanged
 from include.platforms.steps import steps
@@ -144,7 +145,7 @@ def score(model: ModelConfig, run: XComArg, version: XComArg) -> XComArg:
 
 def plan_scoring(model: ModelConfig, run: dict[str, Any], version: dict[str, Any]) -> dict[str, Any]:
     """The model of the version, and the batch transform of the features with it."""
-    manifest_of(model, version)  # what was changed since it was registered scores nothing
+    require_features(model, version)
     created = requests.sagemaker_model(model, version, run, package_of(model, version))
     features = tables.location(tables.staged(model, run, "features"))
     folder = lake.workspace(model.name, run, "scores")
@@ -184,7 +185,7 @@ def sum_up_scores(
     return {
         "rows": rows,
         "unseen": {name: int(row[f"unseen_{name}"] or 0) for name in model.features.categorical},
-        "histogram": [after - before for before, after in zip(below, below[1:], strict=False)],
+        "histogram": [after - before for before, after in pairwise(below)],
         "mean": float(row["mean"]) if row["mean"] is not None else None,
         "min": float(row["lowest"]) if row["lowest"] is not None else None,
         "max": float(row["highest"]) if row["highest"] is not None else None,

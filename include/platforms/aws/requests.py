@@ -29,7 +29,7 @@ def processing(
     """A processing job that runs a job script of ours. Its documents are then in `<folder>/<job>/`.
 
     Args:
-        inputs: name → folder or object of the lake; a spec names it `/opt/ml/processing/input/<name>`.
+        inputs: name → object of the lake whose name says its content; a spec finds it in `/opt/ml/processing/input/<name>`.
         spec: of `include.jobs.<step>`, without `result`.
     """
     spec_folder = _put_spec(folder, {"job": step, "spec": {**spec, "result": f"{OUTPUT}/{step}.json"}})
@@ -75,7 +75,7 @@ def processing(
         "Tags": _tags(model, run),
         **({"NetworkConfig": {"VpcConfig": _network()}} if _network() else {}),
     }
-    name = job_name(model, step, _day(run), {"config": _same(config), "inputs": _states(inputs)}, longest=52)
+    name = job_name(model, step, _day(run), {"config": _same(config)}, longest=52)
     return {"name": name, "config": config, "instance": aws().instance, "instances": 1, "output": f"{folder}/{{job}}"}
 
 
@@ -254,14 +254,6 @@ def _code() -> tuple[str, bytes]:
             archive.writestr(entry, file.read_bytes())
     content = packed.getvalue()
     return hashlib.sha256(content).hexdigest()[:16], content
-
-
-def _states(inputs: Mapping[str, str]) -> dict[str, str]:
-    """What the inputs are now: a job on other data is another job."""
-    return {
-        name: lake.digest(lake.objects(source)) if not source.endswith((".gz", ".parquet")) else source
-        for name, source in inputs.items()
-    }
 
 
 def _same(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -294,10 +294,11 @@ def plan_shadow_job(
 ) -> dict[str, Any]:
     """The job that scores them with both."""
     against = champion["version"]
-    inputs = {"features": tables.location(tables.staged(model, run, "shadow")), "challenger": version["artifact"]}
+    (rows,) = lake.data(tables.location(tables.staged(model, run, "shadow")))
+    inputs = {"features": rows.uri, "challenger": version["artifact"]}
     spec = {
         **facts.shadowing(model, version, against),
-        "features": f"{INPUT}/features",
+        "features": f"{INPUT}/features/{rows.name}",
         "artifact": f"{INPUT}/challenger",
         "champion_artifact": "",
     }
