@@ -136,14 +136,12 @@ def read(text: str, parameters: Sequence[str], database: str) -> Statement:
 
 def _not_here(text: str) -> Malformed:
     kind = " ".join(text.split()[:2])
-    raise Malformed(
-        f"the local cloud does not run this kind of statement ({kind} ...): see localcloud/athena_sql.py for those it does"
-    )
+    return Malformed(f"the local cloud does not run statements like {kind} ...: those of localcloud/athena_sql.py, and no others")
 
 
 def _bound(text: str, parameters: Sequence[str]) -> str:
     """The text with its parameters, which are literals of SQL, in the place of its question marks."""
-    marks = [token for token in _tokens(text) if token.token_type == TokenType.PLACEHOLDER]
+    marks = [token for token in _tokens(text) if token.token_type == TokenType.PLACEHOLDER] if "?" in text else []
     if len(marks) != len(parameters):
         found = f"expected {len(marks)} but found {len(parameters)}"
         raise QueryFailed(f"INVALID_PARAMETER_USAGE: line 1:1: Incorrect number of parameters: {found}")
@@ -166,7 +164,7 @@ def _literal(value: str) -> str:
 
 def _tokens(text: str) -> list[Any]:
     try:
-        return sqlglot.tokenize(text, read=ATHENA)
+        return sqlglot.tokenize(text, read="trino")  # as Athena's, which does not look into an UNLOAD
     except SqlglotError as error:
         raise Malformed(f"line 1:1: {error}") from None
 

@@ -34,7 +34,7 @@ SERDES = {
 WIDTHS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
 # What a type of the catalog accepts of a Parquet file; anything else is HIVE_BAD_DATA, as in Athena.
 READABLE: Mapping[str, Sequence[str]] = {
-    **{width: WIDTHS[: number + 1] for number, width in enumerate(WIDTHS)},
+    **{width: WIDTHS[: number + 1] for number, width in enumerate(("TINYINT", "SMALLINT", "INT", "BIGINT"))},
     "DOUBLE": ("FLOAT", "DOUBLE"),
     "REAL": ("FLOAT",),
     "TEXT": ("VARCHAR", "BLOB"),

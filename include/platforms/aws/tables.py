@@ -18,6 +18,7 @@ from include.platforms.aws.settings import aws
 from include.queries import Dialect, Query
 
 DIALECT: Dialect = "athena"
+QUICK_POLL = 0.25  # seconds; a suite asks dozens of small queries, one after the other
 TYPES: Mapping[ColumnType, str] = {
     "string": "string",
     "integer": "bigint",
@@ -183,7 +184,8 @@ def url() -> str:
     """For SQLAlchemy. PyAthena takes credentials and endpoints from the environment, as every client of AWS does."""
     region = AthenaHook(aws_conn_id=aws().connection).conn_region_name
     staging = quote(f"{aws().lake}/athena/", safe="")
-    return f"awsathena+rest://@athena.{region}.amazonaws.com:443/{aws().database}?s3_staging_dir={staging}&work_group={aws().workgroup}"
+    settings = f"s3_staging_dir={staging}&work_group={aws().workgroup}&poll_interval={QUICK_POLL}"
+    return f"awsathena+rest://@athena.{region}.amazonaws.com:443/{aws().database}?{settings}"
 
 
 def answer(execution: str) -> list[dict[str, str | None]]:
