@@ -28,8 +28,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from include.config import ModelConfig, load_model
 from include import publications
+from include.config import ModelConfig, load_model
+from include.platforms import lake
 
 PARTITION = date(2013, 4, 1)
 ROWS = 5000

@@ -121,4 +121,4 @@ def _connection() -> str:
 def _config() -> Any:
     from botocore.config import Config
 
-    return Config(**HURRY)  # type: ignore[arg-type]
+    return Config(**HURRY)

@@ -50,6 +50,25 @@ STARTUP_TRIALS = 4
 
 
 @dataclass(frozen=True)
+class Searched:
+    """The numbers that a search may draw for a parameter; with `log`, as many below their geometric mean as above it."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+DEPTHS = (3, 8)
+SEARCHED = {
+    "learning_rate": Searched(0.05, 0.3, log=True),
+    "min_child_weight": Searched(1.0, 64.0, log=True),
+    "subsample": Searched(0.5, 1.0),
+    "colsample_bytree": Searched(0.5, 1.0),
+    "reg_lambda": Searched(0.1, 30.0, log=True),
+}
+
+
+@dataclass(frozen=True)
 class Space:
     """What may be chosen. `windows` and `half_lives` in days; None is all days, and all rows alike.
 
@@ -294,14 +313,18 @@ def _study(seed: int) -> Any:
 
 
 def _draw(asked: Any, windows: Sequence[int | None], half_lives: Sequence[float | None]) -> Parameters:
+    def number(name: str) -> float:
+        searched = SEARCHED[name]
+        return _short(asked.suggest_float(name, searched.low, searched.high, log=searched.log))
+
     half_life = asked.suggest_categorical("half_life_days", half_lives)
     return Parameters(
-        max_depth=asked.suggest_int("max_depth", 3, 8),
-        learning_rate=_short(asked.suggest_float("learning_rate", 0.05, 0.3, log=True)),
-        min_child_weight=_short(asked.suggest_float("min_child_weight", 1.0, 64.0, log=True)),
-        subsample=_short(asked.suggest_float("subsample", 0.5, 1.0)),
-        colsample_bytree=_short(asked.suggest_float("colsample_bytree", 0.5, 1.0)),
-        reg_lambda=_short(asked.suggest_float("reg_lambda", 0.1, 30.0, log=True)),
+        max_depth=asked.suggest_int("max_depth", *DEPTHS),
+        learning_rate=number("learning_rate"),
+        min_child_weight=number("min_child_weight"),
+        subsample=number("subsample"),
+        colsample_bytree=number("colsample_bytree"),
+        reg_lambda=number("reg_lambda"),
         window_days=asked.suggest_categorical("window_days", windows),
         half_life_days=None if half_life is None else float(half_life),
     )

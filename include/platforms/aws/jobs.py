@@ -93,7 +93,6 @@ class RemoteJob:
     kind: ClassVar[str]
     template_fields: Any
     log: Any
-    hook: Any
     aws_conn_id: Any
 
     def prepare(self, model: ModelConfig, step: str, request: Read, after: Sequence[XComArg]) -> None:
@@ -318,6 +317,9 @@ class TuningJob(_SageMakerJob, SageMakerTuningOperator):
     template_fields_renderers: ClassVar[dict[str, str]] = {"request": "json"}
     kind, name_field, submit = "tuning", "HyperParameterTuningJobName", SageMakerTuningOperator
 
+    def __init__(self, **arguments: Any) -> None:  # Airflow wants each operator to have its own
+        super().__init__(**arguments)
+
 
 class ModelOnce(SageMakerModelOperator):
     """A model that is there already is used: its name says what it is made of."""
@@ -370,7 +372,8 @@ class GlueJob(RemoteJob, GlueJobOperator):
 
     def _find(self, name: str) -> tuple[str, Found]:
         request: Any = self.request
-        self.job_name, token = request["job"], {}
+        self.job_name = request["job"]
+        token: dict[str, str] = {}
         try:
             while True:
                 page = self.client.get_job_runs(JobName=self.job_name, MaxResults=200, **token)
@@ -506,7 +509,7 @@ class RedshiftStatements(RemoteJob, RedshiftDataOperator):
 def _is_missing(error: ClientError) -> bool:
     told = error.response["Error"]
     known = ("ValidationException", "ResourceNotFound", "EntityNotFoundException")
-    return told["Code"] in known and bool(re.search(r"(?i)could not find|not found|does not exist", told["Message"]))
+    return told["Code"] in known and bool(re.search(r"(?i)could not find|can.t find|not found|does not exist", told["Message"]))
 
 
 SAGEMAKER_STATES: dict[str, State] = {
@@ -555,6 +558,17 @@ def _sagemaker(what: str, describe: str, started: str, ended: str) -> Callable[[
         return Found(state, told, float(seconds))
 
     return look
+
+
+def _look_at_tuning(client: Any, name: str) -> Found:
+    try:
+        job = client.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+    except ClientError as error:
+        if _is_missing(error):
+            return Found("absent")
+        raise
+    state, told = _state(SAGEMAKER_STATES, job["HyperParameterTuningJobStatus"], job.get("FailureReason"))
+    return Found(state, told, float(job.get("ConsumedResources", {}).get("RuntimeInSeconds", 0)))
 
 
 def _stop_sagemaker(what: str, stop: str) -> Callable[[Any, str], Any]:
@@ -606,9 +620,7 @@ KINDS: dict[str, Kind] = {
     ),
     "tuning": Kind(
         "sagemaker",
-        _sagemaker(
-            "HyperParameterTuningJob", "describe_hyper_parameter_tuning_job", "CreationTime", "HyperParameterTuningEndTime"
-        ),
+        _look_at_tuning,
         _stop_sagemaker("HyperParameterTuningJob", "stop_hyper_parameter_tuning_job"),
     ),
     "glue": Kind("glue", _look_at_glue, _stop_glue),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import zipfile
 from collections.abc import Mapping
 from functools import cache
@@ -34,7 +35,7 @@ def processing(
     """
     spec_folder = _put_spec(folder, {"job": step, "spec": {**spec, "result": f"{OUTPUT}/{step}.json"}})
     sources = {"spec": spec_folder, **inputs}
-    config = {
+    config: dict[str, Any] = {
         "ProcessingInputs": [
             {
                 "InputName": name,
@@ -82,7 +83,7 @@ def processing(
 def training(model: ModelConfig, run: Mapping[str, Any], folder: str, snapshot: str, spec: Mapping[str, Any]) -> dict[str, Any]:
     """A training job on the file of a snapshot. The model is then in `<folder>/<job>/output/model.tar.gz`."""
     config = {
-        **training_definition(model, run, folder, snapshot, spec),
+        **_training_definition(folder, snapshot, {"job": "train", "spec": dict(spec)}),
         "Tags": _tags(model, run),
         **({"VpcConfig": _network()} if _network() else {}),
     }
@@ -91,18 +92,66 @@ def training(model: ModelConfig, run: Mapping[str, Any], folder: str, snapshot: 
     return {"name": name, "config": config, "instance": aws().instance, "instances": 1, "output": output}
 
 
-def training_definition(
-    model: ModelConfig, run: Mapping[str, Any], folder: str, snapshot: str, spec: Mapping[str, Any]
-) -> dict[str, Any]:
+def tuning(model: ModelConfig, run: Mapping[str, Any], folder: str, snapshot: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A tuning job of SageMaker: trainings that are measured on the last days before the holdout.
+
+    Args:
+        spec: of `include.jobs.train`; what is searched is added to its parameters.
+    """
+    from include.core.tuning import DEPTHS, SEARCHED  # imports XGBoost
+
+    search = model.training.search
+    choices: dict[str, list[Any]] = {"window_days": search.windows, "half_life_days": search.half_lives}
+    document = {"job": "train", "spec": dict(spec), "validation_days": search.validation_days}
+    definition = _training_definition(folder, snapshot, document)
+    config = {
+        "HyperParameterTuningJobConfig": {
+            "Strategy": "Bayesian",
+            "RandomSeed": model.training.seed,
+            "HyperParameterTuningJobObjective": {"Type": "Minimize", "MetricName": "validation:loss"},
+            "ResourceLimits": {
+                "MaxNumberOfTrainingJobs": int(aws().tuning_jobs),
+                "MaxParallelTrainingJobs": min(2, int(aws().tuning_jobs)),
+            },
+            "ParameterRanges": {
+                "IntegerParameterRanges": [
+                    {"Name": "max_depth", "MinValue": str(DEPTHS[0]), "MaxValue": str(DEPTHS[1])},
+                    {"Name": "trees", "MinValue": "20", "MaxValue": str(max(21, model.training.max_trees))},
+                ],
+                "ContinuousParameterRanges": [
+                    {
+                        "Name": name,
+                        "MinValue": repr(one.low),
+                        "MaxValue": repr(one.high),
+                        "ScalingType": "Logarithmic" if one.log else "Linear",
+                    }
+                    for name, one in SEARCHED.items()
+                ],
+                "CategoricalParameterRanges": [
+                    {"Name": name, "Values": [json.dumps(value) for value in values]} for name, values in choices.items()
+                ],
+            },
+        },
+        "TrainingJobDefinition": {**definition, **({"VpcConfig": _network()} if _network() else {})},
+        "Tags": _tags(model, run),
+    }
+    # No name of a tuning job is longer than 32.
+    name = job_name(model, "hpo", _day(run), {"config": _same(config)}, longest=29)
+    return {"name": name, "config": config, "instance": aws().instance, "instances": 1}
+
+
+def _training_definition(folder: str, snapshot: str, document: Mapping[str, Any]) -> dict[str, Any]:
     """What a training job and each training of a tuning job are told alike."""
-    sources = {"spec": _put_spec(folder, {"job": "train", "spec": dict(spec)}), "snapshot": snapshot}
+    sources = {"spec": _put_spec(folder, document), "snapshot": snapshot}
     limit = {"MaxRuntimeInSeconds": aws().most_seconds}
     spot = {"EnableManagedSpotTraining": True} if aws().is_spot else {}
     return {
         "AlgorithmSpecification": {
             "TrainingImage": aws().image,
             "TrainingInputMode": "File",
-            "MetricDefinitions": [{"Name": "validation:loss", "Regex": "validation loss=([0-9.eE+-]+)"}],
+            "MetricDefinitions": [
+                {"Name": f"{part}:loss", "Regex": f"{part} (?:log_loss|rmse)=([0-9.eE+-]+)"} for part in ("holdout", "validation")
+            ],
         },
         "RoleArn": aws().role,
         "InputDataConfig": [

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.amazon.aws.hooks.sagemaker import SageMakerHook
 from airflow.providers.amazon.aws.operators.sagemaker import SageMakerRegisterModelVersionOperator
 from airflow.sdk import TaskGroup
 
@@ -23,9 +24,9 @@ from include.config import ModelConfig, load_model, settings
 from include.model_task import Read, model_task
 from include.platforms import training_facts as facts
 from include.platforms.aws import lake, models, requests, tables
-from include.platforms.aws.jobs import AthenaQuery, GlueJob, ProcessingJob, TrainingJob
+from include.platforms.aws.jobs import AthenaQuery, GlueJob, ProcessingJob, TrainingJob, TuningJob
 from include.platforms.aws.settings import aws
-from include.platforms.base import SourceChanged
+from include.platforms.base import JobFailed, SourceChanged
 from include.platforms.steps import steps
 from include.registry.base import registration
 
@@ -157,7 +158,14 @@ def refuse_leaks(model: ModelConfig, run: dict[str, Any], looked: dict[str, Any]
 
 
 def tune(model: ModelConfig, run: XComArg, snapshot: XComArg) -> XComArg:
+    """By a job that tries one after the other and stops what has no hope; or, with AILERON_AWS_TUNING_JOBS, by a tuning job
+    of SageMaker, which bills a machine for each trial."""
     with TaskGroup("tune") as group:
+        if int(aws().tuning_jobs):
+            planned = model_task(plan_sagemaker_tuning, task_id="plan")(model, run, snapshot)
+            tuning = TuningJob(task_id="search", model=model, step="hpo", request=Read(planned, "tune"))
+            found = model_task(read_best_trial, task_id="facts")(model, tuning.output)
+            return steps(group, planned, tuning, found)
         planned = model_task(plan_tuning, task_id="plan")(model, run, snapshot)
         job = ProcessingJob(task_id="search", model=model, step="tune", request=Read(planned, "tune"))
         found = model_task(read_tuned, task_id="facts")(model, job.output)
@@ -169,6 +177,31 @@ def plan_tuning(model: ModelConfig, run: dict[str, Any], snapshot: dict[str, Any
     spec = {**facts.tuning(model, snapshot), "snapshot": f"{INPUT}/snapshot/data.parquet"}
     inputs = {"snapshot": snapshot["file"]}
     return {"tune": requests.processing(model, "tune", run, _workspace(model, run, "tune"), inputs, spec)}
+
+
+def plan_sagemaker_tuning(model: ModelConfig, run: dict[str, Any], snapshot: dict[str, Any]) -> dict[str, Any]:
+    """The tuning job that searches parameters and window on the last days before the holdout."""
+    spec = facts.training(model, snapshot, {"parameters": {"seed": model.training.seed}})
+    return {"tune": requests.tuning(model, run, _workspace(model, run, "tune"), snapshot["file"], spec)}
+
+
+def read_best_trial(model: ModelConfig, searched: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of the best training of a tuning job.
+
+    Raises:
+        JobFailed: if none of them has told its loss.
+    """
+    from include.core.training import Parameters
+
+    job = SageMakerHook(aws_conn_id=aws().connection).describe_tuning_job(searched["job"])
+    best = job.get("BestTrainingJob", {})
+    measured = best.get("FinalHyperParameterTuningJobObjectiveMetric")
+    if not measured:
+        raise JobFailed(f"{searched['job']}: none of its trainings has told a loss; their logs say why")
+    chosen = {name: json.loads(text) for name, text in best["TunedHyperParameters"].items()}
+    parameters = Parameters.from_json({"seed": model.training.seed, **chosen}).to_json()
+    trials = sum(job["TrainingJobStatusCounters"].get(state, 0) for state in ("Completed", "Stopped"))
+    return {"parameters": parameters, "loss": measured["Value"], "trials": trials, "seconds": searched["seconds"]}
 
 
 def read_tuned(model: ModelConfig, searched: dict[str, Any]) -> dict[str, Any]:
