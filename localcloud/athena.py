@@ -46,6 +46,7 @@ class Execution:
     parameters: tuple[str, ...]
     database: str
     output: str  # an S3 folder
+    encryption: dict[str, Any] = field(default_factory=dict)
     columns: list[dict[str, Any]] = field(default_factory=list)
     header: tuple[str, ...] = ()
     rows: list[tuple[str | None, ...]] = field(default_factory=list)
@@ -145,7 +146,8 @@ def _accepted(cloud: Cloud, request: Mapping[str, Any]) -> Execution:
     if context.get("Catalog", athena_sql.CATALOG).lower() != athena_sql.CATALOG:
         raise Refused("InvalidRequestException", f"Catalog {context['Catalog']} does not exist")
     configuration = request.get("ResultConfiguration", {})
-    if others := sorted(configuration.keys() - {"OutputLocation"}):
+    # Keys are not looked for: whether a role may use one is a thing of AWS.
+    if others := sorted(configuration.keys() - {"OutputLocation", "EncryptionConfiguration"}):
         raise NotHonoured(f"{', '.join(others)} of ResultConfiguration")
     if request.get("ResultReuseConfiguration", {}).get("ResultReuseByAgeConfiguration", {}).get("Enabled"):
         raise NotHonoured("ResultReuseConfiguration")
@@ -159,7 +161,14 @@ def _accepted(cloud: Cloud, request: Mapping[str, Any]) -> Execution:
     if not re.fullmatch(r"s3://[^/]+(/.*)?", output):
         raise Refused("InvalidRequestException", f"outputLocation is not a valid S3 path: {output}")
     parameters = tuple(request.get("ExecutionParameters", ()))
-    execution = Execution(str(uuid.uuid4()), text, parameters, context.get("Database", "default"), output.rstrip("/") + "/")
+    execution = Execution(
+        id=str(uuid.uuid4()),
+        text=text,
+        parameters=parameters,
+        database=context.get("Database", "default"),
+        output=output.rstrip("/") + "/",
+        encryption=configuration.get("EncryptionConfiguration", {}),
+    )
     try:
         execution.substatement = _substatement(athena_sql.read(text, parameters, execution.database))
     except Malformed as error:
@@ -514,7 +523,10 @@ def _described(job: Job) -> dict[str, Any]:
         "Query": execution.text,
         "StatementType": execution.statement_type,
         "SubstatementType": execution.substatement,
-        "ResultConfiguration": {"OutputLocation": execution.place},
+        "ResultConfiguration": {
+            "OutputLocation": execution.place,
+            **({"EncryptionConfiguration": execution.encryption} if execution.encryption else {}),
+        },
         "QueryExecutionContext": {"Database": execution.database, "Catalog": athena_sql.CATALOG},
         "Status": status,
         "Statistics": statistics,

@@ -157,6 +157,12 @@ def operations(cloud: Cloud, catalog: Catalog, minute: float = 60.0) -> dict[str
     def get_tags(request: dict[str, Any]) -> dict[str, Any]:
         return {"Tags": dict(of_arn(request["ResourceArn"]).tags)}
 
+    def untag_resource(request: dict[str, Any]) -> dict[str, Any]:
+        tags = of_arn(request["ResourceArn"]).tags
+        for key in request["TagsToRemove"]:
+            tags.pop(key, None)
+        return {}
+
     return {
         "CreateJob": create_job,
         "GetJob": get_job,
@@ -166,6 +172,7 @@ def operations(cloud: Cloud, catalog: Catalog, minute: float = 60.0) -> dict[str
         "GetJobRuns": get_job_runs,
         "BatchStopJobRun": batch_stop_job_run,
         "TagResource": tag_resource,
+        "UntagResource": untag_resource,
         "GetTags": get_tags,
     }
 
@@ -287,14 +294,12 @@ def _state(job: Job) -> str:
 def _defined(given: Mapping[str, Any]) -> dict[str, Any]:
     """A Job of Glue, with what is so unless it is said."""
     _check_capacity(given)
-    command = {"PythonVersion": "3", **given["Command"]}
     known = {"MaxRetries": 0, "Timeout": TIMEOUT_MINUTES, "GlueVersion": DEFAULT_VERSION, "DefaultArguments": {}}
     concurrent = given.get("ExecutionProperty", {}).get("MaxConcurrentRuns", 1)
     now = datetime.now(UTC)
     return {
         **known,
         **given,
-        "Command": command,
         "ExecutionProperty": {"MaxConcurrentRuns": concurrent},
         "CreatedOn": now,
         "LastModifiedOn": now,
