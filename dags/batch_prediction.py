@@ -45,6 +45,7 @@ for model in load_models():
         published = publish(model, run, version, features, audit)
 
         chain(resolved, await_source, source, features, checked, scores, predictions, audit, published)
+        chain(published, *platform.deliver(model, run))
         chain(await_source, version, scores)
 
         # A run about a range only starts one run for each of its partitions.

@@ -10,6 +10,7 @@ Nothing outside `platforms/` and `registry/` may know which platform it is on.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Protocol
@@ -68,6 +69,9 @@ class Platform(Protocol):
 
     def postprocess(self, model: ModelConfig, run: XComArg, version: XComArg) -> XComArg:
         """Raw scores → predictions in staging: decision, model version, run, time and revision on each row."""
+
+    def deliver(self, model: ModelConfig, run: XComArg) -> list[XComArg]:
+        """What brings a partition that was published to readers elsewhere, such as a warehouse; often nothing."""
 
     def snapshot_training_set(self, model: ModelConfig, run: XComArg) -> XComArg:
         """Features as known at prediction time joined with matured labels, immutable, with a manifest that it can be made
@@ -159,6 +163,9 @@ class Platform(Protocol):
         Raises:
             ValueError: naming what is wrong with the answers.
         """
+
+    def record_figures(self, model: ModelConfig, figures: Mapping[str, float]) -> None:
+        """Show the figures of a monitoring run where the platform shows those of everything else, if it has such a place."""
 
     def snapshot_manifest(self, model: ModelConfig, snapshot: str) -> dict[str, Any]:
         """What is known of a snapshot: sql, sql_sha256, sources, rows, sha256, first, last, labels, git_revision.

@@ -40,7 +40,10 @@ from include.platforms.local_training import (
 from include.validation import Dataset, Stage
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from airflow.sdk.bases.operator import BaseOperator
+    from airflow.sdk.definitions.xcom_arg import XComArg
 
 __all__ = [
     "await_labels",
@@ -48,6 +51,7 @@ __all__ = [
     "build_features",
     "dataset",
     "declared_rows",
+    "deliver",
     "evaluate",
     "evaluate_matured",
     "evaluation_folder",
@@ -65,6 +69,7 @@ __all__ = [
     "profile",
     "publish",
     "queue_labels",
+    "record_figures",
     "register",
     "report_page",
     "restore",
@@ -207,6 +212,14 @@ def publish(model: ModelConfig, run: dict[str, Any], facts: dict[str, Any]) -> P
     place = lake.workspace(model.name, run)
     partition = partitions.parse(run["partition"])
     return lake.publish(model, partition, place / "predictions.parquet", place / "quarantine.parquet", facts)
+
+
+def deliver(model: ModelConfig, run: XComArg) -> list[XComArg]:
+    return []
+
+
+def record_figures(model: ModelConfig, figures: Mapping[str, float]) -> None:
+    """The page and the ledger have them; a laptop has no other place."""
 
 
 def find_predictions(model: ModelConfig, key: str, partition: date | None) -> list[dict[str, Any]]:

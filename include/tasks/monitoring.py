@@ -191,9 +191,26 @@ def report(
     documents.write(index, monitoring_page.render_index(model.title, index_entries(model)).encode())
     ti.xcom_push("page", page)
     log.info("page: %s", page)
+    if run["origin"] in retraining.ORIGINS_THAT_MAY_ASK:  # of the past there are no figures of today
+        platform_for(model).record_figures(model, _figures(run, compared, said.body))
     if "mail" in verdict["actions"]:
         mail(model, {**said.body, "key": verdict["key"]}, dag_run)
     return {"page": page, "index": index}
+
+
+def _figures(run: dict[str, Any], compared: dict[str, Any], verdict: dict[str, Any]) -> dict[str, float]:
+    """What a dashboard shows of a run; losses are those of the longest window that could be judged."""
+    figures = {
+        "Alarm": float(verdict["outcome"] not in ("ok", "cannot judge")),
+        "ColumnsBeyondLimit": float(len(compared["alarmed"])),
+        "PublishedRows": float(run["rows"]),
+    }
+    judged = [window for window in verdict["quality"]["windows"] if window["loss"] is not None]
+    if judged:
+        figures |= {"Loss": judged[-1]["loss"], "LabelledRows": float(judged[-1]["labelled"])}
+        if judged[-1]["expected"] is not None:
+            figures["ExpectedLoss"] = judged[-1]["expected"]
+    return figures
 
 
 @model_task

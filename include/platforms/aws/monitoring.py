@@ -7,17 +7,20 @@ monitoring/<model>/2013-04-01/v00001/comparisons.json, report.html  what a run h
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from airflow.sdk import TaskGroup
 
 from include import documents, monitoring_sql, partitions, queries
-from include.config import ModelConfig
+from include.config import ModelConfig, settings
 from include.model_task import Read, model_task
 from include.platforms import monitoring_facts as facts
 from include.platforms.aws import lake, models, requests, tables
 from include.platforms.aws.jobs import AthenaQuery, ModelOnce, TransformJob
+from include.platforms.aws.settings import aws
 from include.platforms.base import SourceMissing
 from include.platforms.steps import steps
 
@@ -161,6 +164,14 @@ def keep_quality(
     place = f"{run['folder']}/matured.json"
     lake.write_json(place, {"rows": [row.to_json() for row in rows], "former": [row.to_json() for row in before]})
     return {"document": place, "days": len({row.partition for row in rows if row.labelled}), "seconds": seconds}
+
+
+def record_figures(model: ModelConfig, figures: Mapping[str, float]) -> None:
+    """To CloudWatch, where alarms of one's own can be set on them: namespace Aileron, by model and environment."""
+    dimensions = [{"Name": "Model", "Value": model.name}, {"Name": "Environment", "Value": settings().environment}]
+    client = AwsBaseHook(aws_conn_id=aws().connection, client_type="cloudwatch").conn
+    given = [{"MetricName": name, "Dimensions": dimensions, "Value": value} for name, value in figures.items()]
+    client.put_metric_data(Namespace="Aileron", MetricData=given)
 
 
 def monitoring_folder(model: ModelConfig) -> str:

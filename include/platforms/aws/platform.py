@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from include.platforms.aws.labelling import await_labels, label_answers, queue_labels
 from include.platforms.aws.models import manifest_of
-from include.platforms.aws.monitoring import evaluate_matured, monitoring_folder, profile
+from include.platforms.aws.monitoring import evaluate_matured, monitoring_folder, profile, record_figures
 from include.platforms.aws.prediction import (
     await_source,
     build_features,
     dataset,
     declared_rows,
+    deliver,
     find_predictions,
     fingerprint,
     landed,
@@ -40,6 +41,7 @@ __all__ = [
     "build_features",
     "dataset",
     "declared_rows",
+    "deliver",
     "evaluate",
     "evaluate_matured",
     "evaluation_folder",
@@ -57,6 +59,7 @@ __all__ = [
     "profile",
     "publish",
     "queue_labels",
+    "record_figures",
     "register",
     "report_page",
     "restore",

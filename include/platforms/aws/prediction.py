@@ -17,7 +17,7 @@ from include import partitions, publications, queries
 from include.config import ModelConfig, settings
 from include.model_task import Read, model_task
 from include.platforms.aws import lake, requests, tables
-from include.platforms.aws.jobs import AthenaQuery, GlueJob, ModelOnce, TransformJob
+from include.platforms.aws.jobs import AthenaQuery, GlueJob, ModelOnce, RedshiftStatements, TransformJob
 from include.platforms.aws.models import manifest_of, package_of, require_features
 from include.platforms.aws.settings import aws
 from include.platforms.base import Publication, SourceChanged
@@ -32,6 +32,14 @@ log = logging.getLogger(__name__)
 
 MARKER = "{{ ti.xcom_pull(task_ids='resolve_partition', key='run')['marker'] }}"
 KEPT_VERSIONS = 5
+REDSHIFT_TYPES = {
+    "string": "VARCHAR(65535)",
+    "bigint": "BIGINT",
+    "double": "DOUBLE PRECISION",
+    "boolean": "BOOLEAN",
+    "date": "DATE",
+    "timestamp": "TIMESTAMP",
+}
 LISTED_REASONS = 20
 
 
@@ -277,6 +285,44 @@ def publish(model: ModelConfig, run: dict[str, Any], facts: dict[str, Any]) -> P
     _show(model, partition)
     _forget_old(model, partition)
     return Publication(partition.isoformat(), version, digest, facts["rows_scored"], location)
+
+
+def deliver(model: ModelConfig, run: XComArg) -> list[XComArg]:
+    """With AILERON_AWS_RESULTS=redshift the partition is loaded into Redshift too, in one transaction."""
+    if aws().results != "redshift":
+        return []
+    with TaskGroup("deliver") as group:
+        planned = model_task(plan_delivery, task_id="plan")(model, run)
+        load = RedshiftStatements(task_id="load", model=model, step="load", request=Read(planned, "load"))
+        delivered = model_task(check_delivery, task_id="facts")(model, run, load.output)
+    return [steps(group, planned, load, delivered)]
+
+
+def plan_delivery(model: ModelConfig, run: dict[str, Any]) -> dict[str, Any]:
+    """The statements that put what is live of the partition in the place of what Redshift has of it."""
+    partition = partitions.parse(run["partition"])
+    live = publications.history(model.name, partition)[-1].body
+    table, columns = tables.predictions(model), prediction_columns(model)
+    described = ", ".join(f'"{name}" {REDSHIFT_TYPES[kind]}' for name, kind in columns.items())
+    statements = [
+        f'CREATE TABLE IF NOT EXISTS "{table}" ({described})',
+        f"DELETE FROM \"{table}\" WHERE partition_date = '{partition}'",
+        f"COPY \"{table}\" FROM '{live['location']}/' IAM_ROLE '{aws().redshift_role}' FORMAT AS PARQUET",
+    ]
+    return {"load": requests.statements(model, "load", run, statements, live["version"])}
+
+
+def check_delivery(model: ModelConfig, run: dict[str, Any], loaded: dict[str, Any]) -> dict[str, Any]:
+    """What was loaded may have been replaced meanwhile: whoever loads last must have looked last.
+
+    Raises:
+        SourceChanged: if a newer version of the partition was published.
+    """
+    partition = partitions.parse(run["partition"])
+    now = plan_delivery(model, run)["load"]["name"]
+    if not loaded["job"].startswith(f"{now}-"):
+        raise SourceChanged(f"{model.name}: partition {partition} was published again while it was loaded: clear deliver")
+    return {"partition": run["partition"], "seconds": loaded["seconds"]}
 
 
 def restore(model: ModelConfig, partition: date, by: str) -> Publication:

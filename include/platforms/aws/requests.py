@@ -277,6 +277,16 @@ def query(
     return {"name": base, "query": sql, **({"table": dict(table)} if table else {})}
 
 
+def statements(model: ModelConfig, step: str, run: Mapping[str, Any], asked: list[str], reads: object) -> dict[str, Any]:
+    """Statements of Redshift, in one transaction.
+
+    Args:
+        reads: the state of what they read.
+    """
+    base = job_name(model, step, _day(run), {"statements": asked, "reads": reads}, longest=52)
+    return {"name": base, "statements": asked}
+
+
 def _put_spec(folder: str, document: Mapping[str, Any]) -> str:
     """The folder of a spec: named by its content, so that a request that is made again is the same."""
     content = json_bytes(document)

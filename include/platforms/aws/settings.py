@@ -95,7 +95,7 @@ PATTERNS = {
     "tuning_jobs": (r"[0-9]{1,2}", "a number from 0 to 99"),
     "queue": (r"(https?://\S{1,500})?", "the URL of an SQS queue"),
     "results": (r"athena|redshift", "athena or redshift"),
-    "redshift_workgroup": (r"[a-z0-9-]{0,64}", "the name of a workgroup of Redshift Serverless"),
+    "redshift_workgroup": (r"([a-z0-9-]{3,64})?", "the name of a workgroup of Redshift Serverless"),
     "redshift_database": (r"[a-z][a-z0-9_]{0,62}", "the name of a database of Redshift"),
     "redshift_role": (r"(arn:aws[a-z-]*:iam::\d{12}:role/[A-Za-z0-9_+=,.@/-]+)?", "the ARN of a role"),
 }
