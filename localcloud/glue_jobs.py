@@ -40,7 +40,7 @@ PAGE = 100
 DEFINITION = """
     Role Command.Name=glueetl Command.ScriptLocation Command.PythonVersion=3|3.11 DefaultArguments NonOverridableArguments
     MaxRetries=0 Timeout GlueVersion=5.0|5.1 WorkerType NumberOfWorkers MaxCapacity Description LogUri
-    ExecutionProperty.MaxConcurrentRuns ExecutionClass=STANDARD JobMode=SCRIPT JobRunQueuingEnabled=False"""
+    SecurityConfiguration ExecutionProperty.MaxConcurrentRuns ExecutionClass=STANDARD JobMode=SCRIPT JobRunQueuingEnabled=False"""
 check_create = honoured("CreateJob", f"Name Tags {DEFINITION}")
 check_update = honoured("JobUpdate", DEFINITION)
 check_start = honoured("StartJobRun", "JobName Arguments Timeout WorkerType NumberOfWorkers MaxCapacity ExecutionClass=STANDARD")

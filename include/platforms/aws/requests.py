@@ -245,6 +245,7 @@ def glue(
         "WorkerType": aws().glue_worker,
         "NumberOfWorkers": int(aws().glue_workers),
         "Timeout": max(1, aws().most_seconds // 60),
+        **({"SecurityConfiguration": aws().glue_security} if aws().glue_security else {}),
         "DefaultArguments": {"--job-language": "python", "--extra-py-files": _put_once("code", f"{code[0]}.zip", code[1])},
         "Tags": {tag["Key"]: tag["Value"] for tag in _tags(model, run) if tag["Key"] != "run"},
     }

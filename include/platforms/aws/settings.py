@@ -27,6 +27,7 @@ class AwsSettings:
     workgroup: str = "primary"  # of Athena
     connection: str = "aws_default"  # of Airflow
     kms_key: str = ""  # ARN or id; encrypts what jobs write and the disks they use
+    glue_security: str = ""  # name of a security configuration of Glue, which has its keys there
     subnets: str = ""  # comma-separated, with security_groups: jobs run inside this network
     security_groups: str = ""
     instance: str = "ml.m5.xlarge"  # of training, processing and transform jobs
@@ -80,6 +81,7 @@ PATTERNS = {
     "workgroup": (r"[A-Za-z0-9._-]{1,128}", "the name of an Athena workgroup"),
     "connection": (r"[A-Za-z0-9_.-]{1,200}", "the id of an Airflow connection"),
     "kms_key": (r"([A-Za-z0-9:/_-]{1,2048})?", "the ARN or id of a KMS key"),
+    "glue_security": (r"[A-Za-z0-9_.-]{0,255}", "the name of a security configuration of Glue"),
     "subnets": (r"(subnet-[0-9a-z]+(,subnet-[0-9a-z]+)*)?", "like subnet-1,subnet-2"),
     "security_groups": (r"(sg-[0-9a-z]+(,sg-[0-9a-z]+)*)?", "like sg-1,sg-2"),
     "instance": (r"ml\.[a-z0-9]+\.[a-z0-9]+", "an instance type of SageMaker, like ml.m5.xlarge"),
@@ -118,6 +120,8 @@ def aws() -> AwsSettings:
     ]
     if chosen.results == "redshift" and not (chosen.redshift_workgroup and chosen.redshift_role):
         wrong.append("AILERON_AWS_RESULTS=redshift needs AILERON_AWS_REDSHIFT_WORKGROUP and AILERON_AWS_REDSHIFT_ROLE")
+    if chosen.kms_key and not chosen.glue_security:
+        wrong.append("AILERON_AWS_KMS_KEY needs AILERON_AWS_GLUE_SECURITY, for Glue takes its keys from there only")
     if bool(chosen.subnets) != bool(chosen.security_groups):
         wrong.append("AILERON_AWS_SUBNETS and AILERON_AWS_SECURITY_GROUPS must be given both or neither")
     if wrong:

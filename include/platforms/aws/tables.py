@@ -127,7 +127,6 @@ def describe_files(
     columns: Mapping[str, str],
     storage: Mapping[str, Any],
     keys: Mapping[str, str] | None = None,
-    tags: Mapping[str, str] | None = None,
 ) -> None:
     """Make a table of files that are there, or are to come; one of this name is given this place and these columns.
 
@@ -138,7 +137,7 @@ def describe_files(
     described = {
         "Name": table["name"],
         "TableType": "EXTERNAL_TABLE",
-        "Parameters": {"EXTERNAL": "TRUE", **(tags or {})},
+        "Parameters": {"EXTERNAL": "TRUE"},
         "PartitionKeys": [{"Name": name, "Type": kind} for name, kind in (keys or {}).items()],
         "StorageDescriptor": _storage(table["location"], columns, storage),
     }
