@@ -8,7 +8,7 @@ UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' requirements.lock)
 
 .PHONY: help install
 help: ## This list
-	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-19s %s\n", $$1, $$2}'
 
 install: $(INSTALLED) ## The locked environment, in .venv
 $(INSTALLED): requirements.lock
@@ -18,6 +18,26 @@ $(INSTALLED): requirements.lock
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
 	@touch $@
 
+LOCALCLOUD := .venv-localcloud
+PLATFORM := local
+ifeq ($(PLATFORM),aws)
+NEEDS_CLOUD := $(LOCALCLOUD)/.installed java
+else ifneq ($(PLATFORM),local)
+$(error PLATFORM=$(PLATFORM) is not one of local, aws)
+endif
+
+.PHONY: install-localcloud java
+install-localcloud: $(LOCALCLOUD)/.installed ## The environment of the local cloud, in .venv-localcloud
+$(LOCALCLOUD)/.installed: localcloud/requirements.txt | $(INSTALLED)
+	test -x $(LOCALCLOUD)/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(LOCALCLOUD)
+	$(BIN)/uv pip install --quiet --python $(LOCALCLOUD)/bin/python -r localcloud/requirements.txt
+	@touch $@
+
+# Spark runs the scripts of Glue.
+java:
+	@"$${JAVA_HOME:+$$JAVA_HOME/bin/}java" -version 2>&1 | grep -q ' version "17\.' || \
+		{ echo "Java 17 is needed for the local cloud, and is not the java found here: install it (Debian: apt-get install openjdk-17-jre-headless), or set JAVA_HOME"; exit 1; }
+
 .PHONY: demo look up clean
 demo: $(INSTALLED) ## Real flights: a model trained, approved, used, replaced, defended. Minutes, on this machine only
 	$(BIN)/python -m demo run
@@ -25,21 +45,27 @@ demo: $(INSTALLED) ## Real flights: a model trained, approved, used, replaced, d
 look: $(INSTALLED) ## The demo's Airflow again, with its runs and reports, until Ctrl-C
 	$(BIN)/python -m demo look
 
-up: $(INSTALLED) ## An Airflow to work with, until Ctrl-C
-	$(BIN)/python -m demo up
+up: $(INSTALLED) $(NEEDS_CLOUD) ## An Airflow to work with, until Ctrl-C; PLATFORM=aws: beside a local cloud
+	$(BIN)/python -m demo up --platform $(PLATFORM)
 
 clean: $(INSTALLED) ## Removes .local: what `make demo` and `make up` left behind
 	$(BIN)/python -m demo clean
 
-.PHONY: test test-crashes test-slow bench bench-loop lint docs
+.PHONY: test test-crashes test-localcloud test-account test-slow bench bench-loop lint docs policy
 test: $(INSTALLED) ## All tests but the crashes and the slow ones; ARGS='-k restore' for some
-	$(BIN)/python -m pytest -m "not slow and not crash" -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -m "not slow and not crash and not localcloud and not account" -n 2 --dist loadfile $(ARGS)
 
 test-crashes: $(INSTALLED) ## Runs that are killed, cut off and tampered with at their every step
-	$(BIN)/python -m pytest -m "crash and not slow" -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -m "crash and not slow and not localcloud" -n 2 --dist loadfile $(ARGS)
+
+test-localcloud: $(INSTALLED) $(LOCALCLOUD)/.installed java ## The DAGs on a cloud that computes on this machine: PLATFORM=aws
+	$(BIN)/python -m pytest -m localcloud -n 2 --dist loadfile $(ARGS)
+
+test-account: $(INSTALLED) ## A training and two predictions in your own account, which bills them: PLATFORM=aws AILERON_ACCOUNT_TEST=yes
+	$(BIN)/python -m pytest -m account tests/account $(ARGS)
 
 test-slow: $(INSTALLED) ## The tests that start an Airflow of their own
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	$(BIN)/python -m pytest -m "slow and not localcloud" $(ARGS)
 
 bench: $(INSTALLED) ## What is claimed of speed and safety, measured here
 	$(BIN)/python -m benchmarks.scoring
@@ -61,6 +87,9 @@ lint: $(INSTALLED) ## Style, types, who imports whom, models
 
 docs: $(INSTALLED) ## docs/dags.md from the DAGs
 	$(BIN)/python -m docs.generate
+
+policy: $(INSTALLED) ## The policies of deploy/aws from the calls that were recorded
+	$(BIN)/python -m deploy.aws.policy
 
 .PHONY: new-model check-models model-schema restore champion explain
 new-model: $(INSTALLED) ## Scaffolds a model: NAME=churn

@@ -2,7 +2,7 @@
 
 python -m demo run     a model is trained, approved, used, replaced and defended, by a real Airflow (make demo)
 python -m demo look    its Airflow again, with all that it did, until Ctrl-C (make look)
-python -m demo up      an Airflow to work with, until Ctrl-C (make up)
+python -m demo up      an Airflow to work with, until Ctrl-C (make up); with --platform aws beside a local cloud
 """
 
 from __future__ import annotations
@@ -11,18 +11,28 @@ import argparse
 import os
 import sys
 import time
+from contextlib import ExitStack
+from datetime import date, timedelta
 from pathlib import Path
 from typing import NoReturn
 
 from demo import story
 from demo.airflow_api import RequestRefused
+from demo.cloud import land, land_outcomes, running_cloud
 from demo.picture import picture_of
 from demo.postgres import PostgresFailed
 from demo.progress import RunFailed, Screen
 from demo.results import top_key, trainings
+from demo.signals import terminating
 from demo.stack import REPOSITORY, Airflow, StackFailed, running_airflow, wipe
 
 LOCAL = REPOSITORY / ".local"
+# What has landed when the platform is aws: enough to train as of the day after, and to predict a week.
+FLIGHTS_OF = (date(2013, 1, 1), date(2013, 2, 7))
+OUTCOMES_OF = (date(2013, 1, 1), date(2013, 1, 31))
+ONE_DAY = timedelta(days=1)
+# Of the local cloud: a suite of expectations is dozens of queries, and each would take a second longer.
+QUICK = {"start_seconds": 0.1, "job_seconds": 0.2}
 
 
 def up() -> None:
@@ -35,6 +45,41 @@ def up() -> None:
   Use the airflow command       . {_shown(airflow.root / "airflow.env")}
 
   Ctrl-C stops it.""",
+            flush=True,
+        )
+        _wait(airflow)
+
+
+def up_on_aws() -> None:
+    """The same beside a local cloud that stands for AWS. What it has is gone at the end, so each start is a fresh one."""
+    root, screen = LOCAL / "aws", Screen()
+    wipe(root)
+    with ExitStack() as stack:
+        stack.enter_context(terminating())
+        cloud = stack.enter_context(running_cloud(root / "cloud", screen.say, **QUICK))
+        rows = land(cloud.url, *FLIGHTS_OF) | land_outcomes(cloud.url, *OUTCOMES_OF)
+        screen.say("Landed on its S3: " + ", ".join(f"{name} {count:,}" for name, count in rows.items()))
+        extra = _only_the_demos_own(root / "lake") | cloud.environment
+        airflow = stack.enter_context(running_airflow(root, port=_port(), extra=extra, say=screen.say))
+        landing = f"{_shown(sys.executable)} -m demo.cloud"
+        print(
+            f"""
+  Airflow      {airflow.api.address}   user {airflow.user}   password {airflow.password}
+  AWS          {cloud.url}   a local cloud: nothing leaves this machine, nothing is billed
+  its calls    {cloud.url}/_localcloud/calls   its jobs {cloud.url}/_localcloud/jobs
+  mails        {airflow.mail}
+  logs         {airflow.logs}
+
+  1. Unpause train_flight_delays and Trigger it with the day {OUTCOMES_OF[1] + ONE_DAY}. The first model needs a yes:
+     Required Actions.
+  2. Unpause predict_flight_delays and monitor_flight_delays. Trigger predict with a partition, such as {FLIGHTS_OF[1]};
+     monitor follows by itself.
+
+  Land flights                  {landing} land 2013-02-08 2013-02-14 --url {cloud.url}
+                                {landing} outcomes 2013-02-01 2013-02-07 --url {cloud.url}
+  Use the airflow command       . {_shown(airflow.root / "airflow.env")}
+
+  Ctrl-C stops both, and the local cloud forgets all.""",
             flush=True,
         )
         _wait(airflow)
@@ -108,6 +153,7 @@ Predictions, one file per partition, and the champion behind them:
 def clean() -> None:
     """Back to a fresh clone, but for the environment."""
     wipe(LOCAL / "demo")
+    wipe(LOCAL / "aws")
     wipe(LOCAL)
 
 
@@ -132,9 +178,12 @@ def main() -> None:
         prog="python -m demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=["run", "look", "up", "clean"])
+    parser.add_argument("--platform", choices=["local", "aws"], default="local", help="of `up`")
     asked = parser.parse_args()
+    if asked.platform != "local" and asked.what != "up":
+        parser.error(f"{asked.what} is of the local platform: --platform is for up")
     try:
-        {"run": run, "look": look, "up": up, "clean": clean}[asked.what]()
+        {"run": run, "look": look, "up": up_on_aws if asked.platform == "aws" else up, "clean": clean}[asked.what]()
     except (RunFailed, StackFailed, PostgresFailed, RequestRefused) as error:
         sys.exit(f"\nFAILED: {error}")
     except KeyboardInterrupt:

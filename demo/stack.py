@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,7 +122,7 @@ def _start(stack: ExitStack, root: Path, dags: Path, port: int, extra: dict[str,
         mail_port = stack.enter_context(catching_mail(mail))
     password = _secret(home / "passwords.json", USER, 12)
     environment = _environment(root, dags, database, port, mail_port) | extra
-    _write_private(root / "airflow.env", _exports(environment))
+    _write_private(root / "airflow.env", _exports(environment, extra))
     processes = _Processes(root, environment)
     stack.callback(processes.stop)
     airflow = Airflow(
@@ -211,9 +211,10 @@ def _environment(root: Path, dags: Path, database: str, port: int, mail_port: in
     )
 
 
-def _exports(environment: dict[str, str]) -> str:
-    """What another shell must source for its `airflow` command to talk to this Airflow."""
-    wanted = sorted(key for key in environment if key.startswith(("AIRFLOW_", "AILERON_")) or key in ("PATH", "PYTHONPATH"))
+def _exports(environment: dict[str, str], extra: Collection[str]) -> str:
+    """What another shell must source for its `airflow` command to talk to this Airflow, and to the cloud that it works on."""
+    ours = {"PATH", "PYTHONPATH", *extra}
+    wanted = sorted(key for key in environment if key.startswith(("AIRFLOW_", "AILERON_")) or key in ours)
     return "".join(f"export {key}={shlex.quote(environment[key])}\n" for key in wanted)
 
 
