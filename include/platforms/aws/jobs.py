@@ -131,7 +131,8 @@ class RemoteJob:
             raise JobFailed(f"{request['name']}: {MOST_ATTEMPTS} attempts have failed; find out why before this task is cleared")
         if self.defers:
             if self._look().state == "running":
-                trigger = JobTrigger(self.kind, self.name, self.ref, self.aws_conn_id, self.poll_seconds, aws().most_seconds)
+                until = time.time() + aws().most_seconds
+                trigger = JobTrigger(self.kind, self.name, self.ref, self.aws_conn_id, self.poll_seconds, until)
                 self.defer(trigger=trigger, method_name="finish")  # type: ignore[attr-defined]
         else:
             self._await_end()
@@ -203,31 +204,32 @@ class RemoteJob:
 
 
 class JobTrigger(BaseTrigger):
-    """Waits until a job has ended, or its time is over; then the job is stopped. Killed or cleared by a person, it stops the job.
+    """Waits until a job has ended, or its time is over (`until`, seconds since 1970); then the job is stopped. Killed or cleared
+    by a person, it stops the job.
 
     It never says how the job has ended: the task looks. When the service cannot be reached the task is woken too, and fails
     in its worker, where it is retried and mailed.
     """
 
-    def __init__(self, kind: str, name: str, ref: str, connection: str, poll_seconds: int, most_seconds: int) -> None:
+    def __init__(self, kind: str, name: str, ref: str, connection: str, poll_seconds: int, until: float) -> None:
         super().__init__()
         self.kind, self.name, self.ref, self.connection = kind, name, ref, connection
-        self.poll_seconds, self.most_seconds = poll_seconds, most_seconds
+        self.poll_seconds, self.until = poll_seconds, until  # another triggerer may go on with it
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        names = ("kind", "name", "ref", "connection", "poll_seconds", "most_seconds")
+        names = ("kind", "name", "ref", "connection", "poll_seconds", "until")
         return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         client = await asyncio.to_thread(client_of, self.kind, self.connection)
-        deadline, failures, told, stopped = time.monotonic() + self.most_seconds, 0, "", False
+        failures, told, stopped = 0, "", False
         while failures < UNREACHABLE:
             try:
                 found = await asyncio.to_thread(KINDS[self.kind].look, client, self.ref)
                 failures = 0
                 if found.state not in ("running", "stopping"):
                     break
-                if time.monotonic() > deadline and not stopped:
+                if time.time() > self.until and not stopped:
                     told, stopped = "it ran for more than AILERON_AWS_MAX_JOB_HOURS and was stopped", True
                     await asyncio.to_thread(KINDS[self.kind].stop, client, self.ref)
             except Exception as error:
