@@ -246,10 +246,11 @@ class Query:
             if name not in known:
                 known[name] = self._found(name)
             read.append((table, name))
+        reader = athena_tables.Reader(self.cloud.files, connection)
         for number, (table, name) in enumerate(read):
             whole, partitions = known[name]
             terms = athena_sql.partition_terms(table, [each["Name"] for each in athena_tables.keys(whole)])
-            relation = athena_tables.relation(self.cloud.files, connection, whole, partitions, terms)
+            relation = athena_tables.relation(reader, whole, partitions, terms)
             views[id(table)] = f"_{number}_{name.table}"
             columns[views[id(table)]] = relation.columns
             connection.execute(f'CREATE TEMP VIEW "{views[id(table)]}" AS {relation.sql}')

@@ -6,7 +6,7 @@ import re
 import secrets
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,22 @@ class Written:
 
 
 @dataclass(frozen=True)
+class Reader:
+    """What one query reads with. A folder that it reads in several places is looked at once: it sees one state of it."""
+
+    files: Files
+    connection: DuckDBPyConnection
+    listed: dict[str, list[Path]] = field(default_factory=dict)
+
+    def data(self, location: str) -> list[Path]:
+        """What is read of a location: all below it but what begins with _ or . at any level, and what is empty."""
+        if location not in self.listed:
+            folder = self.files.fetch(location.rstrip("/") + "/")
+            self.listed[location] = [path for path in sorted(folder.rglob("*")) if _is_data(path, folder)]
+        return self.listed[location]
+
+
+@dataclass(frozen=True)
 class _Place:
     """A folder of data and the values that its rows have for the partition keys."""
 
@@ -111,11 +127,7 @@ def hive_type(kind: str) -> str:
 
 
 def relation(
-    files: Files,
-    connection: DuckDBPyConnection,
-    table: Mapping[str, Any],
-    partitions: Sequence[Mapping[str, Any]],
-    terms: Sequence[exp.Expr],
+    reader: Reader, table: Mapping[str, Any], partitions: Sequence[Mapping[str, Any]], terms: Sequence[exp.Expr]
 ) -> Relation:
     """The rows of a table, of those partitions only that can meet the terms. Its files are brought here.
 
@@ -123,17 +135,17 @@ def relation(
         QueryFailed: if it cannot be read so.
     """
     columns = types(table)
-    places = list(_places(files, table, partitions, _Chosen(connection, keys(table), terms)))
+    places = list(_places(reader.files, table, partitions, _Chosen(reader.connection, keys(table), terms)))
     found: list[tuple[Path, _Place]] = []
     for place in places:
-        found += [(path, place) for path in data_files(files, place.location)]
+        found += [(path, place) for path in reader.data(place.location)]
     scanned = sum(path.stat().st_size for path, _ in found)
     if not found:
         nothing = ", ".join(f"CAST(NULL AS {kind}) AS {_quoted(name)}" for name, kind in columns.items())
         return Relation(f"SELECT {nothing} WHERE FALSE", columns, 0)
     own = {each["Name"].lower() for each in table["StorageDescriptor"]["Columns"]}
     paths = [str(path) for path, _ in found]
-    scan, there = _scan(connection, table, paths, {name: kind for name, kind in columns.items() if name in own}, files)
+    scan, there = _scan(reader, table, paths, {name: kind for name, kind in columns.items() if name in own})
     shown = []
     for name, kind in columns.items():
         if name not in own:
@@ -158,15 +170,9 @@ def _cell(table: Mapping[str, Any], name: str, kind: str) -> str:
     return f"NULLIF(_row.{_quoted(name)}, '')" if text else f"_row.{_quoted(name)}"
 
 
-def data_files(files: Files, location: str) -> list[Path]:
-    """What is read of a location: all below it but what begins with _ or . at any level, and what is empty."""
-    folder = files.fetch(location.rstrip("/") + "/")
-    found = []
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(("_", ".")) for part in path.relative_to(folder).parts)
-        if not hidden and path.is_file() and path.stat().st_size:
-            found.append(path)
-    return found
+def _is_data(path: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(("_", ".")) for part in path.relative_to(folder).parts)
+    return not hidden and path.is_file() and path.stat().st_size > 0
 
 
 class _Chosen:
@@ -255,15 +261,13 @@ def _serde(table: Mapping[str, Any]) -> str:
     return str(table["StorageDescriptor"].get("SerdeInfo", {}).get("SerializationLibrary", "")).lower()
 
 
-def _scan(
-    connection: DuckDBPyConnection, table: Mapping[str, Any], paths: Sequence[str], own: Mapping[str, str], files: Files
-) -> tuple[str, set[str]]:
+def _scan(reader: Reader, table: Mapping[str, Any], paths: Sequence[str], own: Mapping[str, str]) -> tuple[str, set[str]]:
     """A table function of DuckDB over the files, and the columns that it has."""
     serde = _serde(table)
     kind = SERDES.get(serde)
     listed = f"[{', '.join(map(_text, paths))}]"
     if kind == "parquet":
-        there = _parquet_columns(connection, paths, own, files)
+        there = _parquet_columns(reader, paths, own)
         return f"read_parquet({listed}, union_by_name = true, hive_partitioning = false, filename = '{FILE}')", there
     parameters = {name.lower(): value for name, value in table["StorageDescriptor"]["SerdeInfo"].get("Parameters", {}).items()}
     if kind == "json":
@@ -287,11 +291,11 @@ def _scan(
     raise QueryFailed(f"HIVE_UNKNOWN_ERROR: the local cloud has no SerDe {serde!r}: Parquet, JSON and delimited text are read")
 
 
-def _parquet_columns(connection: DuckDBPyConnection, paths: Sequence[str], own: Mapping[str, str], files: Files) -> set[str]:
+def _parquet_columns(reader: Reader, paths: Sequence[str], own: Mapping[str, str]) -> set[str]:
     """The columns that any of the files has. Each must be readable as the type that the catalog gives it."""
     found = set()
     asked = f"SELECT file_name, name, num_children, duckdb_type, type FROM parquet_schema([{', '.join(map(_text, paths))}])"
-    rows = iter(connection.execute(asked).fetchall())
+    rows = iter(reader.connection.execute(asked).fetchall())
     for file, _, children, _, _ in rows:  # the root of a file
         for _ in range(children or 0):
             _, name, below, kind, stored = next(rows)
@@ -302,7 +306,7 @@ def _parquet_columns(connection: DuckDBPyConnection, paths: Sequence[str], own: 
             found.add(name.lower())
             accepted = READABLE.get(wanted or "")
             if accepted is not None and kind not in accepted:
-                uri = "s3://" + Path(file).relative_to(files.root).as_posix()
+                uri = "s3://" + Path(file).relative_to(reader.files.root).as_posix()
                 raise QueryFailed(
                     f"HIVE_BAD_DATA: Field {name}'s type {stored or kind} in parquet file {uri}"
                     f" is incompatible with type {(wanted or '').lower()} defined in table schema"
