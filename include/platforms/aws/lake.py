@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from botocore.exceptions import ClientError
 
 from include import partitions
 from include.config import ModelConfig
+from include.platforms.aws.clients import client
 from include.platforms.aws.settings import aws
 from include.platforms.base import SourceMissing
 
@@ -211,4 +211,4 @@ def _split(uri: str) -> tuple[str, str]:
 
 
 def _client() -> Any:
-    return S3Hook(aws_conn_id=aws().connection).conn
+    return client("s3")

@@ -10,10 +10,10 @@ from typing import Any
 from urllib.parse import quote
 
 from airflow.providers.amazon.aws.hooks.athena import AthenaHook
-from airflow.providers.amazon.aws.hooks.glue_catalog import GlueCatalogHook
 
 from include import queries
 from include.config import ColumnType, ModelConfig
+from include.platforms.aws.clients import client
 from include.platforms.aws.settings import aws
 from include.queries import Dialect, Query
 
@@ -195,10 +195,9 @@ def answer(execution: str) -> list[dict[str, str | None]]:
 
 def rows(execution: str) -> tuple[list[str], list[list[str | None]]]:
     """The names of the columns of an answer, and its rows, as `answer`."""
-    client = AthenaHook(aws_conn_id=aws().connection).conn
     names: list[str] = []
     rows: list[list[str | None]] = []
-    for page in client.get_paginator("get_query_results").paginate(QueryExecutionId=execution):
+    for page in client("athena").get_paginator("get_query_results").paginate(QueryExecutionId=execution):
         found = [[cell.get("VarCharValue") for cell in row["Data"]] for row in page["ResultSet"]["Rows"]]
         if not names:
             names = [column["Name"] for column in page["ResultSet"]["ResultSetMetadata"]["ColumnInfo"]]
@@ -228,4 +227,4 @@ def _get(table: str) -> dict[str, Any] | None:
 
 
 def _glue() -> Any:
-    return GlueCatalogHook(aws_conn_id=aws().connection).conn
+    return client("glue")
