@@ -68,10 +68,9 @@ def test_partitions_are_read_where_they_lie_and_a_swap_is_seen_at_once(lake):
     assert rows(lake, "SELECT id, price FROM orders ORDER BY id") == [["c", "1.5"], ["x", None]]
 
 
-def test_only_the_partitions_that_are_asked_for_are_read(lake):
-    orders(lake)
-    both = ask(lake, "SELECT id FROM orders").scanned
-    one = ask(lake, "SELECT id FROM (SELECT * FROM orders WHERE price > 1) AS dear WHERE partition_date = DATE '2013-04-02'")
+def test_only_the_partitions_that_are_asked_for_are_read(shop):
+    both = ask(shop, "SELECT id FROM orders").scanned
+    one = ask(shop, "SELECT id FROM (SELECT * FROM orders WHERE price > 1) AS dear WHERE partition_date = DATE '2013-04-02'")
     assert one.rows == [["c"]]
     assert 0 < one.scanned < both
 
@@ -159,13 +158,13 @@ def test_partition_projection_needs_no_partitions(lake, template):
 # Answers.
 
 
-def test_answers_are_text_as_athena_writes_it(lake):
-    answer = ask(lake, "SELECT 1, 5/2, 5/2e0 AS half, true, DATE '2013-04-01', CAST(NULL AS varchar) AS n, 'a\"b', 1e7, 1e-4")
+def test_answers_are_text_as_athena_writes_it(shop):
+    answer = ask(shop, "SELECT 1, 5/2, 5/2e0 AS half, true, DATE '2013-04-01', CAST(NULL AS varchar) AS n, 'a\"b', 1e7, 1e-4")
     assert answer.header == ["_col0", "_col1", "half", "_col3", "_col4", "n", "_col6", "_col7", "_col8"]
     assert answer.rows == [["1", "2", "2.5", "true", "2013-04-01", None, 'a"b', "1.0E7", "1.0E-4"]]
-    written = lake.client("s3").get_object(Bucket=BUCKET, Key=f"results/{answer.id}.csv")["Body"].read().decode()
+    written = shop.client("s3").get_object(Bucket=BUCKET, Key=f"results/{answer.id}.csv")["Body"].read().decode()
     assert written.splitlines()[1] == '"1","2","2.5","true","2013-04-01",,"a""b","1.0E7","1.0E-4"'
-    described = lake.client("athena").get_query_results(QueryExecutionId=answer.id)["ResultSet"]["ResultSetMetadata"]
+    described = shop.client("athena").get_query_results(QueryExecutionId=answer.id)["ResultSet"]["ResultSetMetadata"]
     kinds = [column["Type"] for column in described["ColumnInfo"]]
     assert kinds == ["integer", "integer", "double", "boolean", "date", "varchar", "varchar", "double", "double"]
 
@@ -180,10 +179,10 @@ def test_numbers_are_written_as_java_does(number, text):
     assert number == 5e-324 or athena_results.java_float(number) == text
 
 
-def test_pages_begin_with_the_names(lake):
-    query = start(lake, "SELECT n FROM (VALUES 1, 2, 3) AS t(n) ORDER BY n")
-    ended(lake, query)
-    client = lake.client("athena")
+def test_pages_begin_with_the_names(shop):
+    query = start(shop, "SELECT n FROM (VALUES 1, 2, 3) AS t(n) ORDER BY n")
+    ended(shop, query)
+    client = shop.client("athena")
     first = client.get_query_results(QueryExecutionId=query, MaxResults=2)
     assert [row["Data"][0]["VarCharValue"] for row in first["ResultSet"]["Rows"]] == ["n", "1"]
     rest = client.get_query_results(QueryExecutionId=query, MaxResults=2, NextToken=first["NextToken"])
@@ -192,8 +191,8 @@ def test_pages_begin_with_the_names(lake):
 
 
 @pytest.mark.parametrize(("given", "found"), [("'2013-04-01'", "2013-04-01"), ("DATE '2013-04-01'", "2013-04-01")])
-def test_parameters_are_constants_of_sql(lake, given, found):
-    assert rows(lake, "SELECT CAST(? AS DATE), '?' -- ?", [given]) == [[found, "?"]]
+def test_parameters_are_constants_of_sql(shop, given, found):
+    assert rows(shop, "SELECT CAST(? AS DATE), '?' -- ?", [given]) == [[found, "?"]]
 
 
 @pytest.mark.parametrize(
@@ -214,18 +213,17 @@ def test_parameters_are_constants_of_sql(lake, given, found):
         ('SELECT * FROM "/etc/hostname"', [], "TABLE_NOT_FOUND"),
     ],
 )
-def test_a_query_that_cannot_be_answered_fails_with_its_reason(lake, sql, parameters, reason):
-    orders(lake)
-    answer = ask(lake, sql, parameters)
+def test_a_query_that_cannot_be_answered_fails_with_its_reason(shop, sql, parameters, reason):
+    answer = ask(shop, sql, parameters)
     assert (answer.state, answer.reason[: len(reason)]) == ("FAILED", reason)
 
 
-def test_a_query_that_has_not_succeeded_has_no_answer(lake):
-    answer = ask(lake, "SELECT * FROM none")
+def test_a_query_that_has_not_succeeded_has_no_answer(shop):
+    answer = ask(shop, "SELECT * FROM none")
     with pytest.raises(ClientError, match=r"Query did not finish successfully\. Final query state: FAILED"):
-        lake.client("athena").get_query_results(QueryExecutionId=answer.id)
+        shop.client("athena").get_query_results(QueryExecutionId=answer.id)
     with pytest.raises(ClientError, match="was not found"):
-        lake.client("athena").get_query_execution(QueryExecutionId="none")
+        shop.client("athena").get_query_execution(QueryExecutionId="none")
 
 
 @pytest.mark.parametrize(
@@ -237,9 +235,9 @@ def test_a_query_that_has_not_succeeded_has_no_answer(lake):
         (f"SELECT '{'x' * 262144}'", "26214"),
     ],
 )
-def test_what_is_no_statement_is_refused_at_once(lake, sql, words):
+def test_what_is_no_statement_is_refused_at_once(shop, sql, words):
     with pytest.raises(ClientError, match=words):
-        start(lake, sql)
+        start(shop, sql)
 
 
 # Asking twice, and stopping.
@@ -336,11 +334,10 @@ def test_buckets_are_as_many_files(lake):
         ),
     ],
 )
-def test_what_cannot_be_written_is_not(lake, statement, reason):
-    orders(lake)
-    answer = ask(lake, statement)
+def test_what_cannot_be_written_is_not(shop, statement, reason):
+    answer = ask(shop, statement)
     assert (answer.state, answer.reason[: len(reason)]) == ("FAILED", reason)
-    assert [each["Name"] for each in lake.client("glue").get_tables(DatabaseName="shop")["TableList"]] == ["orders"]
+    assert [each["Name"] for each in shop.client("glue").get_tables(DatabaseName="shop")["TableList"]] == ["orders"]
 
 
 def test_an_answer_is_unloaded(lake):
@@ -438,13 +435,20 @@ def flights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalClo
             connection.execute(f"COPY ({scores}) TO '{place / 'data.parquet'}' (FORMAT parquet)")
     with LocalCloud(tmp_path_factory.mktemp("flights"), start_seconds=0, job_seconds=0) as cloud:
         cloud.client("s3").create_bucket(Bucket=BUCKET)
-        for database in ("source", "predictions"):
+        for database in ("source", "predictions", "shop"):
             cloud.client("glue").create_database(DatabaseInput={"Name": database})
         for database, name in [("source", name) for name in ("flights", "weather", "planes", "flight_outcomes")] + [
             ("predictions", "flights")
         ]:
             _landed(cloud, database, name, folder / database / name)
+        orders(cloud)
         yield cloud, folder
+
+
+@pytest.fixture
+def shop(flights: tuple[LocalCloud, Path]) -> LocalCloud:
+    """For tests that change nothing: the same cloud for all of them."""
+    return flights[0]
 
 
 def _landed(cloud: LocalCloud, database: str, name: str, folder: Path) -> None:
