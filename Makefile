@@ -51,7 +51,7 @@ up: $(INSTALLED) $(NEEDS_CLOUD) ## An Airflow to work with, until Ctrl-C; PLATFO
 clean: $(INSTALLED) ## Removes .local: what `make demo` and `make up` left behind
 	$(BIN)/python -m demo clean
 
-.PHONY: test test-crashes test-localcloud test-account test-slow bench bench-loop lint docs policy
+.PHONY: test test-crashes test-localcloud test-newest-provider test-account test-slow bench bench-loop lint docs policy
 test: $(INSTALLED) ## All tests but the crashes and the slow ones; ARGS='-k restore' for some
 	$(BIN)/python -m pytest -m "not slow and not crash and not localcloud and not account" -n 2 --dist loadfile $(ARGS)
 
@@ -60,6 +60,19 @@ test-crashes: $(INSTALLED) ## Runs that are killed, cut off and tampered with at
 
 test-localcloud: $(INSTALLED) $(LOCALCLOUD)/.installed java ## The DAGs on a cloud that computes on this machine: PLATFORM=aws
 	$(BIN)/python -m pytest -m localcloud -n 2 --dist loadfile $(ARGS)
+
+# What the lock pins of the provider and of what it stands on is left open, the rest is as in the lock.
+NEWEST := .venv-newest
+$(NEWEST)/.installed: requirements.lock requirements-dev.txt | $(INSTALLED)
+	@mkdir -p .local
+	grep -E '^[a-zA-Z0-9_.-]+==' requirements.lock | sed 's/ *\\$$//' \
+		| grep -v -E '^(apache-airflow-providers-|apache-airflow-task-sdk|boto3|botocore|aiobotocore|s3transfer|s3fs|gcsfs|fsspec|awscrt)' > .local/newest.txt
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(NEWEST)
+	$(BIN)/uv pip install --quiet --python $(NEWEST)/bin/python -c .local/newest.txt -r requirements-dev.txt "apache-airflow-providers-amazon>=9.39"
+	@touch $@
+
+test-newest-provider: $(NEWEST)/.installed $(LOCALCLOUD)/.installed java ## The DAGs on the local cloud with the newest Amazon provider
+	$(NEWEST)/bin/python -m pytest -m localcloud tests/aws/test_parity.py $(ARGS)
 
 test-account: $(INSTALLED) ## A training and two predictions in your own account, which bills them: PLATFORM=aws AILERON_ACCOUNT_TEST=yes
 	$(BIN)/python -m pytest -m account tests/account $(ARGS)
