@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import tarfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ from include.core.files import json_bytes, new_folder
 
 FORMAT = 2
 MODEL, GOLDEN, MANIFEST = "model.ubj", "golden.parquet", "manifest.json"
+MOST_BYTES = 2 * 1024**3  # of an archive, unpacked
 GOLDEN_ROWS = 100
 GOLDEN_TOLERANCE = 1e-5
 # No feature can have this name: names of features begin with a letter.
@@ -125,6 +128,31 @@ def load_artifact(folder: Path, manifest_sha256: str) -> Artifact:
         scores=table[EXPECTED].to_numpy().astype(np.float32),
     )
     return Artifact(booster, spec, manifest, manifest_sha256, golden)
+
+
+def unpack(archive: Path, folder: Path) -> Path:
+    """The files of a model.tar.gz. It came from a bucket: nothing but the three files of an artifact is taken out of it.
+
+    Raises:
+        CorruptArtifact: if it holds anything else, is too large, or is damaged.
+    """
+    size = 0
+    try:
+        with tarfile.open(archive, "r|gz") as tar:
+            for member in tar:
+                name = str(PurePosixPath(member.name))
+                if member.isdir() and name == ".":
+                    continue
+                if not member.isreg() or name not in (MODEL, GOLDEN, MANIFEST) or (folder / name).exists():
+                    raise CorruptArtifact(f"{archive}: holds {member.name!r}, which is no file of a model: train it again")
+                size += member.size
+                if size > MOST_BYTES:
+                    raise CorruptArtifact(f"{archive}: is larger than {MOST_BYTES:,} bytes unpacked: train a smaller one")
+                member.name = name
+                tar.extract(member, folder, filter="data")
+    except (tarfile.TarError, zlib.error, EOFError) as error:
+        raise CorruptArtifact(f"{archive}: cannot be unpacked ({error}): train it again") from None
+    return folder
 
 
 def check_golden(artifact: Artifact) -> None:

@@ -20,12 +20,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import tempfile
 import traceback
-import zlib
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NoReturn
 
 from include.core.errors import Refused
@@ -33,9 +31,8 @@ from include.core.files import sha256_of, write_json
 from include.jobs.process import PARENT_PIPE, InvalidSpec, check_snapshot
 
 OPT_ML = "/opt/ml"
-PROCESSED = ("tune", "inspect", "evaluate", "shadow")
 ARCHIVE = "model.tar.gz"
-MOST_BYTES_OF_A_MODEL = 2 * 1024**3
+PROCESSED = ("tune", "inspect", "evaluate", "shadow")
 # SageMaker's tuner adds the name of its objective to the hyperparameters.
 OBJECTIVE = "_tuning_objective_metric"
 
@@ -186,7 +183,9 @@ def _with_paths(value: Any, base: Path, place: Path) -> Any:
         return value
     path = base / value.removeprefix(f"{OPT_ML}/")
     if (path / ARCHIVE).is_file():
-        return str(_unpacked(path / ARCHIVE, Path(tempfile.mkdtemp(prefix="model-", dir=place))))
+        from include.core.artifacts import unpack
+
+        return str(unpack(path / ARCHIVE, Path(tempfile.mkdtemp(prefix="model-", dir=place))))
     if path.is_dir() and not (path / "manifest.json").exists():
         return str(_one_parquet(path) or path)
     return str(path)
@@ -202,31 +201,6 @@ def _one_parquet(folder: Path) -> Path | None:
     if len(found) > 1:
         raise InvalidSpec(f"{folder}: holds {len(found)} Parquet files, not one: {', '.join(path.name for path in found[:5])}")
     return found[0] if found else None
-
-
-def _unpacked(archive: Path, folder: Path) -> Path:
-    """The files of a model.tar.gz. It came from a bucket: nothing but the three files of an artifact is taken out of it."""
-    from include.core.artifacts import GOLDEN, MANIFEST, MODEL, CorruptArtifact
-
-    size = 0
-    try:
-        with tarfile.open(archive, "r|gz") as tar:
-            for member in tar:
-                name = str(PurePosixPath(member.name))
-                if member.isdir() and name == ".":
-                    continue
-                if not member.isreg() or name not in (MODEL, GOLDEN, MANIFEST) or (folder / name).exists():
-                    raise CorruptArtifact(f"{archive}: holds {member.name!r}, which is no file of a model: train it again")
-                size += member.size
-                if size > MOST_BYTES_OF_A_MODEL:
-                    raise CorruptArtifact(
-                        f"{archive}: is larger than {MOST_BYTES_OF_A_MODEL:,} bytes unpacked: train a smaller one"
-                    )
-                member.name = name
-                tar.extract(member, folder, filter="data")
-    except (tarfile.TarError, zlib.error, EOFError) as error:
-        raise CorruptArtifact(f"{archive}: cannot be unpacked ({error}): train it again") from None
-    return folder
 
 
 def _run(job: str, spec: dict[str, Any], place: Path) -> None:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from include.config import REPOSITORY
+from include.core import artifacts
 from include.core.artifacts import read_manifest
 from include.core.errors import Refused
 from include.core.files import sha256_of
@@ -286,7 +287,7 @@ def test_nothing_but_a_model_is_taken_out_of_an_archive(
         with pytest.raises(Refused, match="cannot be unpacked"):
             container.process(base, tmp_path)
     archive.write_bytes(content)
-    monkeypatch.setattr(container, "MOST_BYTES_OF_A_MODEL", 1000)
+    monkeypatch.setattr(artifacts, "MOST_BYTES", 1000)
     with pytest.raises(Refused, match="larger than 1,000 bytes"):
         container.process(base, tmp_path)
     assert not (base / "processing/output").exists()

@@ -5,9 +5,9 @@ models/<model>/<first digits of the manifest's SHA-256>/model.tar.gz, manifest.j
 
 from __future__ import annotations
 
-import io
-import tarfile
 import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,52 +17,34 @@ from include.registry import registry
 from include.registry.sagemaker import SageMakerRegistry
 
 ARCHIVE = "model.tar.gz"
-MOST_BYTES = 2_000_000_000
 
 
-def unpack(archive: str, folder: Path) -> None:
-    """The files of an archive, which are an artifact's and nothing else.
-
-    Raises:
-        ValueError: naming what is wrong with it.
-    """
-    from include.core.artifacts import GOLDEN, MANIFEST, MODEL  # imports XGBoost, which takes a second
-
-    try:
-        with tarfile.open(fileobj=io.BytesIO(lake.read(archive)), mode="r:gz") as packed:
-            for member in packed.getmembers():
-                name = member.name.removeprefix("./")
-                if name in ("", "."):
-                    continue
-                if name not in (GOLDEN, MANIFEST, MODEL) or not member.isfile() or member.size > MOST_BYTES:
-                    raise ValueError(f"{archive}: holds {member.name!r}, which is no file of an artifact: train again")
-                content = packed.extractfile(member)
-                assert content is not None
-                (folder / name).write_bytes(content.read())
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise ValueError(f"{archive}: cannot be unpacked ({error}): train again, or restore it from a backup") from None
-
-
-def read_manifest_of(archive: str, manifest_sha256: str) -> dict[str, Any]:
-    """The manifest in an archive whose files are those that it names.
+@contextmanager
+def unpacked(archive: str) -> Generator[Path, None, None]:
+    """The files of an archive on S3, in a folder of this machine, as long as they are looked at.
 
     Raises:
-        ValueError: naming the file that is not.
+        ValueError: naming what is wrong with it, also from what is done with them.
     """
-    from include.core.artifacts import CorruptArtifact, read_manifest
+    from include.core.artifacts import CorruptArtifact, unpack  # imports XGBoost, which takes a second
 
     with tempfile.TemporaryDirectory(prefix="artifact-") as folder:
-        unpack(archive, Path(folder))
+        here = Path(folder) / ARCHIVE
         try:
-            return read_manifest(Path(folder), manifest_sha256)
-        except CorruptArtifact as error:
+            here.write_bytes(lake.read(archive))
+            (Path(folder) / "model").mkdir()
+            yield unpack(here, Path(folder) / "model")
+        except (CorruptArtifact, FileNotFoundError) as error:
             raise ValueError(f"{archive}: {error}") from None
 
 
 def manifest_of(model: ModelConfig, version: dict[str, Any]) -> dict[str, Any]:
     """See `platforms.base.Platform`."""
+    from include.core.artifacts import read_manifest
+
     try:
-        return read_manifest_of(version["artifact"], version["manifest_sha256"])
+        with unpacked(version["artifact"]) as folder:
+            return read_manifest(folder, version["manifest_sha256"])
     except ValueError as error:
         raise ValueError(f"{model.name}: version {version['version']} cannot be used: {error}") from None
 
@@ -89,16 +71,15 @@ def keep(model: ModelConfig, trained: str) -> tuple[str, str]:
     Raises:
         ValueError: if the files are not those that their manifest names.
     """
-    from include.core.artifacts import MANIFEST
+    from include.core.artifacts import MANIFEST, CorruptArtifact, read_manifest
     from include.core.files import sha256_of
 
-    with tempfile.TemporaryDirectory(prefix="artifact-") as folder:
-        unpack(trained, Path(folder))
-        if not (Path(folder) / MANIFEST).is_file():
-            raise ValueError(f"{trained}: has no {MANIFEST}: train again")
-        manifest_sha256 = sha256_of(Path(folder) / MANIFEST)
-        content = (Path(folder) / MANIFEST).read_bytes()
-    read_manifest_of(trained, manifest_sha256)
+    with unpacked(trained) as folder:
+        if not (folder / MANIFEST).is_file():
+            raise CorruptArtifact(f"has no {MANIFEST}: train again")
+        manifest_sha256 = sha256_of(folder / MANIFEST)
+        read_manifest(folder, manifest_sha256)
+        content = (folder / MANIFEST).read_bytes()
     kept = lake.place("models", model.name, manifest_sha256[:16])
     if not lake.exists(f"{kept}/manifest.json"):
         lake.copy(trained, f"{kept}/{ARCHIVE}")
