@@ -6,6 +6,7 @@ answers beside them; a run of label_<model> waits for these and judges the model
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
@@ -59,15 +60,10 @@ def judge(model: ModelConfig, version: Mapping[str, Any], answers: Sequence[Mapp
     speaks for all rows. An answer that never came is not taken for either label.
     """
     answered = [answer for answer in answers if answer["label"] is not None]
-    of_stratum: dict[Any, int] = {}
-    for answer in answered:
-        stratum = (answer["partition"], answer["band"])
-        of_stratum[stratum] = of_stratum.get(stratum, 0) + 1
-    weight = dict.fromkeys(of_stratum, 0.0)
-    for answer in answered:
-        stratum = (answer["partition"], answer["band"])
-        weight[stratum] = answer["population"] / of_stratum[stratum]
-    total = sum(weight[stratum] * count for stratum, count in of_stratum.items())
+    population = {(answer["partition"], answer["band"]): answer["population"] for answer in answered}
+    of_stratum = Counter((answer["partition"], answer["band"]) for answer in answered)
+    weight = {stratum: population[stratum] / count for stratum, count in of_stratum.items()}
+    total = sum(population.values())
     promised = version["metrics"].get("rmse")
     sums: dict[date, list[float]] = {}
     for answer in answered:

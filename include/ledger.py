@@ -52,6 +52,21 @@ def append(kind: str, model: str, key: str, body: Mapping[str, Any]) -> bool:
     return storage.create_once(path, text.encode())
 
 
+def once(kind: str, model: str, key: str, body: Mapping[str, Any]) -> Record:
+    """The record with this key, written now if there is none: whoever comes second gets what the first has said.
+
+    Raises:
+        InvalidRecord: as `append` and `read`.
+    """
+    said = find(kind, model, key)
+    if said is None:
+        append(kind, model, key, body)
+        said = find(kind, model, key)
+    if said is None:
+        raise InvalidRecord(f"{kind}/{model}/{key}: was just written and is not there: look at the place of the ledger")
+    return said
+
+
 def find(kind: str, model: str, key: str) -> Record | None:
     """The record with this key; None if there is none.
 

@@ -75,3 +75,9 @@ def test_a_writer_killed_anywhere_leaves_no_half_record(lake: Path) -> None:
     writer.wait()
     records = ledger.read("verdict", "flights")
     assert len(records) >= 20 and all(len(record.body["text"]) == 5000 for record in records)
+
+
+def test_who_comes_second_gets_what_the_first_has_said() -> None:
+    first = ledger.once("verdict", "flight_delays", "k", {"outcome": "HOLD"})
+    assert ledger.once("verdict", "flight_delays", "k", {"outcome": "PROMOTE"}) == first
+    assert [record.body["outcome"] for record in ledger.read("verdict", "flight_delays")] == ["HOLD"]

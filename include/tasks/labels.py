@@ -67,9 +67,7 @@ def judge_labels(
         "dag_id": asked["dag_id"],
         "run_id": asked["run_id"],
     }
-    ledger.append(labelling.ANSWER, model.name, asked["request"], body)
-    said = ledger.find(labelling.ANSWER, model.name, asked["request"])
-    assert said is not None
+    said = ledger.once(labelling.ANSWER, model.name, asked["request"], body)
     state, sentence = said.body["quality"]["state"], said.body["quality"]["sentence"]
     log.info("%d of %d answered: %s", said.body["answered"], said.body["asked"], sentence)
     notices.send(

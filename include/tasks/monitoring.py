@@ -161,9 +161,7 @@ def decide(model: ModelConfig, run: dict[str, Any], compared: dict[str, Any], ma
         "run_id": run["run_id"],
         "git_revision": settings().revision,
     }
-    ledger.append(history.VERDICT, model.name, key, body)
-    said = ledger.find(history.VERDICT, model.name, key)
-    assert said is not None
+    said = ledger.once(history.VERDICT, model.name, key, body)
     log.info("%s: %s", said.body["outcome"], " ".join(said.body["sentences"]) or "nothing has changed that matters")
     told = ("outcome", "sentences", "notes", "since", "actions", "repeated", "page")
     return {"key": key, **{name: said.body[name] for name in told}}
@@ -294,9 +292,10 @@ def _labels_in_time(model: ModelConfig, run: dict[str, Any], rows: Sequence[Qual
 
 def _record_matured(model: ModelConfig, rows: Sequence[QualityRow]) -> None:
     """What was known of each day when its labels had first come; later labels do not change it."""
+    there = {record.key for record in ledger.read(history.MATURED, model.name)}
     for row in rows:
-        if row.slice == "" and row.labelled:
-            key = history.matured_key(row.partition, row.model_version)
+        key = history.matured_key(row.partition, row.model_version)
+        if row.slice == "" and row.labelled and key not in there:
             known = {"loss": row.loss, "expected": row.expected, "auc": row.auc, "coverage": row.coverage}
             ledger.append(history.MATURED, model.name, key, {**row.to_json(), **known})
 

@@ -121,10 +121,7 @@ def gate(
         "git_revision": settings().revision,
         "page": page,
     }
-    ledger.append("verdict", model.name, key, body)
-    said = ledger.find("verdict", model.name, key)
-    assert said is not None
-    body = said.body  # at a retry what was said before, which stands
+    body = ledger.once("verdict", model.name, key, body).body  # at a retry what was said before, which stands
     seconds = sum(facts["seconds"] for facts in (tuned, challenger, evaluation))
     retraining.record_cost(model, run["run_id"], run["workspace"], seconds)
     facts = {**run, "snapshot": snapshot["snapshot"], "git_revision": settings().revision}

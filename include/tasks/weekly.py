@@ -80,9 +80,7 @@ def judge_week(model: ModelConfig, run: dict[str, Any], matured: dict[str, Any],
         "run_id": run["run_id"],
         "git_revision": settings().revision,
     }
-    ledger.append(history.VERDICT, model.name, key, body)
-    said = ledger.find(history.VERDICT, model.name, key)
-    assert said is not None
+    said = ledger.once(history.VERDICT, model.name, key, body)
     log.info("%s: %s", said.body["outcome"], " ".join(said.body["sentences"]))
     if "mail" in said.body["actions"]:
         mail(model, {**said.body, "key": key}, dag_run)
