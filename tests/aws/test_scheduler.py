@@ -1,0 +1,253 @@
+"""A real scheduler, triggerer and DAG processor on the local cloud: what only they can show. And all calls that they make,
+which are what deploy/aws/policy.json allows: AILERON_RECORD_CALLS=yes writes them anew."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import date
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from demo.cloud import (
+    ACCOUNT,
+    DATABASE,
+    LAKE,
+    REDSHIFT_ROLE,
+    REGION,
+    SENDER,
+    TOPIC,
+    LocalCloud,
+    land,
+    land_outcomes,
+    running_cloud,
+)
+from demo.progress import Screen, follow, follow_tasks, tasks_of, wait_for_dags
+from demo.stack import Airflow, running_airflow
+from deploy.aws import policy
+from include.config import MODELS
+
+pytestmark = [pytest.mark.localcloud, pytest.mark.timeout(3600)]
+
+PREDICT, TRAIN, ARRIVALS, MONITOR = (f"{kind}_flight_delays" for kind in ("predict", "train", "arrivals", "monitor"))
+DAYS = ("2013-02-01", "2013-02-02")
+TUNING_JOBS = 2
+RECORD = os.environ.get("AILERON_RECORD_CALLS") == "yes"  # now: a test is given an environment without it
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[LocalCloud]:
+    """A local cloud with January and two days of February; their calls are forgotten."""
+    folder = Path(tempfile.mkdtemp(prefix="aileron-aws-"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+        patch.setenv("AWS_CONFIG_FILE", os.devnull)
+        with running_cloud(folder / "cloud", start_seconds=0.1, job_seconds=0.2) as running:
+            land(running.url, date(2013, 1, 1), date.fromisoformat(DAYS[-1]))
+            land_outcomes(running.url, date(2013, 1, 1), date(2013, 1, 31))
+            running.forget_calls()
+            yield running
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def airflow(cloud: LocalCloud) -> Iterator[Airflow]:
+    """An Airflow that has trained once and predicted two days, and whose monitoring has followed. All waits are deferred.
+
+    Not below pytest's own folder: PostgreSQL does not run as root, and others may not look into it.
+    """
+    root = Path(tempfile.mkdtemp(prefix="aileron-e2e-"))
+    root.chmod(0o755)
+    shutil.copytree(MODELS, root / "models")
+    for file in (root / "models").glob("*/model.yaml"):
+        file.write_text(re.sub(r"trials: \d+", "trials: 1", re.sub(r"max_trees: \d+", "max_trees: 60", file.read_text())))
+    with running_airflow(root, extra={**cloud.environment, **options(root)}) as running:
+        screen = Screen()
+        wait_for_dags(running, screen, [PREDICT, TRAIN, ARRIVALS, MONITOR], seconds=120)
+        running.api.unpause(TRAIN)
+        running.api.trigger(TRAIN, "first", {"as_of": "2013-02-01"})
+        follow_tasks(running, screen, TRAIN, "first", seconds=1200, answer=lambda: approve(running))
+        running.api.unpause(PREDICT)
+        running.api.unpause(MONITOR)
+        for day in DAYS:
+            running.api.trigger(PREDICT, f"of-{day}", {"partition": day})
+        follow(running, screen, [tasks_of(running, screen, PREDICT, f"of-{day}", day) for day in DAYS], seconds=1200)
+        eventually(lambda: len(running.api.runs(MONITOR)) >= len(DAYS))
+        runs = [run["dag_run_id"] for run in running.api.runs(MONITOR)]
+        follow(running, screen, [tasks_of(running, screen, MONITOR, run_id, "monitor") for run_id in runs], seconds=1200)
+        yield running
+    shutil.rmtree(root)
+
+
+def options(root: Path) -> dict[str, str]:
+    """What may be switched on is on, so that its calls are made."""
+    return {
+        "AILERON_LAKE": str(root / "lake"),
+        "AILERON_MODELS": str(root / "models"),
+        "AILERON_AWS_TUNING_JOBS": str(TUNING_JOBS),
+        "AILERON_AWS_RESULTS": "redshift",
+        "AILERON_AWS_REDSHIFT_WORKGROUP": "aileron",
+        "AILERON_AWS_REDSHIFT_ROLE": REDSHIFT_ROLE,
+        "AILERON_MAIL": "ses",
+        "AILERON_SES_SENDER": SENDER,
+        "AILERON_SNS_TOPIC": f"arn:aws:sns:{REGION}:{ACCOUNT}:{TOPIC}",
+    }
+
+
+def approve(airflow: Airflow) -> None:
+    for question in airflow.api.questions(TRAIN, "first"):
+        airflow.api.answer(question, "Approve", {"why": "seen the report"})
+
+
+def eventually(done: Callable[[], Any], seconds: float = 120) -> Any:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if found := done():
+            return found
+        time.sleep(1)
+    raise AssertionError(f"not within {seconds} s")
+
+
+def documents(cloud: LocalCloud, folder: str) -> list[dict[str, Any]]:
+    """The JSON documents below a folder of the lake."""
+    bucket, _, prefix = LAKE.removeprefix("s3://").partition("/")
+    s3 = cloud.client("s3")
+    found = s3.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/{folder}/").get("Contents", [])
+    return [json.loads(s3.get_object(Bucket=bucket, Key=one["Key"])["Body"].read()) for one in found]
+
+
+def test_each_published_partition_is_monitored_by_itself(airflow: Airflow, cloud: LocalCloud) -> None:
+    runs = airflow.api.runs(MONITOR)
+    assert sorted(run["partition_key"] for run in runs) == list(DAYS)
+    assert {run["state"] for run in runs} == {"success"}
+    verdicts = [document["body"] for document in documents(cloud, "ledger/monitoring_verdict/flight_delays")]
+    assert sorted(body["partition"] for body in verdicts) == list(DAYS)
+
+
+def test_another_shell_is_told_of_the_cloud_too(airflow: Airflow, cloud: LocalCloud) -> None:
+    """Its `airflow` command would else call AWS."""
+    exported = (airflow.root / "airflow.env").read_text()
+    assert f"export AWS_ENDPOINT_URL={cloud.url}\n" in exported and "export AWS_CONFIG_FILE=" in exported
+
+
+def test_readers_find_every_row_once(airflow: Airflow, cloud: LocalCloud) -> None:
+    athena = cloud.client("athena")
+    asked = athena.start_query_execution(
+        QueryString="SELECT CAST(partition_date AS VARCHAR) AS day, COUNT(*) AS n, COUNT(DISTINCT flight_id) AS keys "
+        "FROM flight_delays_predictions GROUP BY partition_date ORDER BY 1",
+        QueryExecutionContext={"Database": DATABASE},
+        ResultConfiguration={"OutputLocation": f"{LAKE}/athena/flight_delays/"},
+    )["QueryExecutionId"]
+    state = lambda: athena.get_query_execution(QueryExecutionId=asked)["QueryExecution"]["Status"]["State"]  # noqa: E731
+    eventually(lambda: state() not in ("QUEUED", "RUNNING"), seconds=30)
+    rows = athena.get_query_results(QueryExecutionId=asked)["ResultSet"]["Rows"][1:]
+    found = {row["Data"][0]["VarCharValue"]: [int(cell["VarCharValue"]) for cell in row["Data"][1:]] for row in rows}
+    published = {
+        document["body"]["partition"]: document["body"]["rows_scored"]
+        for document in documents(cloud, "ledger/publication/flight_delays")
+    }
+    assert list(found) == list(DAYS) and found == {day: [rows, rows] for day, rows in published.items()}
+    assert all(rows > 600 for rows in published.values())
+
+
+def test_each_piece_of_work_is_billed_once(airflow: Airflow, cloud: LocalCloud) -> None:
+    jobs = [job for job in cloud.asked("jobs") if job["service"] in ("sagemaker", "glue")]
+    assert {(job["state"], job["stops"]) for job in jobs} == {("Completed", 0)}
+    kinds = Counter(job["kind"] for job in jobs)
+    assert len({(job["kind"], job["name"]) for job in jobs}) == len(jobs)
+    # A training, and those of the search; what is measured of the training set, of the challenger, and beside the champion.
+    # One transform and one Glue run for each day, and one Glue run for the snapshot.
+    assert kinds == {
+        "training-job": 1 + TUNING_JOBS,
+        "hyper-parameter-tuning-job": 1,
+        "processing-job": 3,
+        "transform-job": len(DAYS),
+        "glue-run": 1 + len(DAYS),
+    }
+    settled = [document["body"]["job"] for document in documents(cloud, "ledger/remote_cost/flight_delays")]
+    assert len(settled) == len(set(settled))
+
+
+def test_the_policy_allows_the_calls_and_no_others(airflow: Airflow, cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    airflow.api.call("PATCH", f"/dags/{PREDICT}", {"is_paused": True})  # what arrivals find is not predicted here
+    airflow.api.unpause(ARRIVALS)
+    # The queue has been told of what has landed, and wakes it; its cron does so too.
+    woken = ("asset_triggered", "success")
+    eventually(lambda: [run for run in airflow.api.runs(ARRIVALS) if (run["run_type"], run["state"]) == woken])
+    for name, value in {**cloud.environment, **options(airflow.root)}.items():
+        monkeypatch.setenv(name, value)
+    seldom()
+    made = policy.recorded(cloud.asked("calls"), LAKE)  # those of these tests among them: they are no others than Airflow's
+    if RECORD:
+        policy.CALLS.write_text(policy.text(made))
+    assert json.loads(policy.CALLS.read_text()) == made, (
+        "the calls have changed: AILERON_RECORD_CALLS=yes make test-localcloud PLATFORM=aws ARGS=tests/aws/test_scheduler.py, "
+        "then make policy"
+    )
+
+
+def seldom() -> None:
+    """What is asked only when a task is killed, a day is published again, an old version is removed, or something has failed."""
+    from include import publications
+    from include.config import load_model
+    from include.platforms.aws import tables
+    from include.platforms.aws.jobs import KINDS, client_of
+
+    for kind, asked in KINDS.items():
+        ref = {"glue": "aileron-x-y/jr_1", "athena": "11111111-1111-1111-1111-111111111111"}.get(kind, "nothing-of-this-name")
+        ref = "11111111-1111-1111-1111-111111111111" if kind == "redshift" else ref
+        for ask in (asked.look, asked.stop):
+            with suppress(ClientError):
+                ask(client_of(kind, "aws_default"), ref)
+    model, day = load_model("flight_delays"), date.fromisoformat(DAYS[0])
+    tables.point(tables.predictions(model), day, publications.history(model.name, day)[-1].body["location"])
+    again()
+
+
+def again() -> None:
+    """What is asked when a thing is there already, and has changed; and what an old version, or a mail, asks."""
+    from airflow.providers.amazon.aws.hooks.glue import GlueJobHook
+
+    from include import couriers
+    from include.platforms.aws import lake, tables
+    from include.registry import registry
+
+    registry().alias("flight_delays", "champion")
+    for number in (2, 3):
+        tables.describe_files(
+            {"name": "flight_delays_again", "location": lake.place("staging", str(number))}, {"a": "date"}, tables.PARQUET
+        )
+        GlueJobHook(
+            job_name="aileron-flight-delays-again",
+            desc="again",
+            iam_role_arn=os.environ["AILERON_AWS_ROLE"],
+            script_location=lake.place("code", "again.py"),
+            create_job_kwargs={"GlueVersion": "5.0", "WorkerType": "G.1X", "NumberOfWorkers": number, "Tags": {"n": str(number)}},
+            update_config=True,
+        ).create_or_update_glue_job()
+    tables.forget("flight_delays_again")
+    for folder in ("staging", "versions", "label_queue", "monitoring"):
+        lake.write(lake.place(folder, "flight_delays", "old", "file"), b"1")
+        lake.remove(lake.place(folder, "flight_delays", "old"))
+
+    def message(sender: str) -> EmailMessage:
+        mail = EmailMessage()
+        mail["From"], mail["To"], mail["Subject"] = sender or SENDER, "oncall@example.com", "a test"
+        mail.set_content("a test")
+        return mail
+
+    with couriers.opened() as deliver:
+        deliver(message)
