@@ -5,6 +5,7 @@ A stranger to the product, as the simulator is: it knows the layout of the lake 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,13 @@ def land(source: Path, lake: str, database: str, clients: Any) -> int:
 
 def _describe(table: Path, location: str, database: str, glue: Any) -> None:
     """A table of the catalog. Its partitions are projected: a day that lands is there without being registered."""
-    try:
+    with suppress(glue.exceptions.AlreadyExistsException):
         glue.create_database(DatabaseInput={"Name": database})
-    except glue.exceptions.AlreadyExistsException:
-        pass
     file = next(table.rglob("*.parquet"))
     partitioned = file.parent.name.startswith("partition_date=")
-    columns = [{"Name": field.name, "Type": _hive(field.type)} for field in pq.read_schema(file) if field.name != "partition_date"]
+    columns = [
+        {"Name": field.name, "Type": _hive(field.type)} for field in pq.read_schema(file) if field.name != "partition_date"
+    ]
     projected = {
         "projection.enabled": "true",
         "projection.partition_date.type": "date",
@@ -64,10 +65,8 @@ def _describe(table: Path, location: str, database: str, glue: Any) -> None:
             "SerdeInfo": {"SerializationLibrary": "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe"},
         },
     }
-    try:
+    with suppress(glue.exceptions.AlreadyExistsException):
         glue.create_table(DatabaseName=database, TableInput=described)
-    except glue.exceptions.AlreadyExistsException:
-        pass
 
 
 def _hive(kind: pa.DataType) -> str:

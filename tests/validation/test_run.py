@@ -157,7 +157,7 @@ def test_a_column_that_is_not_there_blocks_even_as_a_warning(ask: Ask) -> None:
 
 
 def test_without_a_check_nothing_has_passed() -> None:
-    report = Report("empty", (), Path("page.html"))
+    report = Report("empty", (), "page.html")
     assert not report.success
     assert report.summary() == "empty: nothing was checked"
 
@@ -196,7 +196,8 @@ def test_another_engine_is_not_given_a_query_that_it_would_be_given_changed(suit
 
 def test_the_same_suite_runs_on_another_engine(suite: Any, page: Path) -> None:
     name = {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "name", "mostly": 0.6}}
-    report = run_suite(suite(name), Dataset("SELECT 1 AS key, NULL AS name UNION ALL SELECT 2, 'b'", url="sqlite://"), {}, str(page))
+    rows = Dataset("SELECT 1 AS key, NULL AS name UNION ALL SELECT 2, 'b'", url="sqlite://")
+    report = run_suite(suite(name), rows, {}, str(page))
     assert [check.sentence for check in report.failed] == ["name: 50 % null (1 rows) (limit: at most 40 % null)"]
 
 

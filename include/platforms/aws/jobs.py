@@ -224,6 +224,9 @@ class JobTrigger(BaseTrigger):
         client = await asyncio.to_thread(client_of, self.kind, self.connection)
         failures, told, stopped = 0, "", False
         while failures < UNREACHABLE:
+            # Before the first look too: the task has just looked, and Airflow 3.3 may take a task that is woken within a second
+            # for one that was lost (https://github.com/apache/airflow/issues/72716).
+            await asyncio.sleep(self.poll_seconds)
             try:
                 found = await asyncio.to_thread(KINDS[self.kind].look, client, self.ref)
                 failures = 0
@@ -235,7 +238,6 @@ class JobTrigger(BaseTrigger):
             except Exception as error:
                 failures, told = failures + 1, f"the service could not be asked: {error}"
                 self.log.warning("%s: %s", self.name, error)
-            await asyncio.sleep(self.poll_seconds)
         yield TriggerEvent({"name": self.name, "ref": self.ref, "told": told})
 
     async def on_kill(self) -> None:
