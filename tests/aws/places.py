@@ -139,11 +139,14 @@ class Place:
         pages = self.client("s3").get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=folder)
         keys = [one["Key"] for page in pages for one in page.get("Contents", [])]
         data = [key for key in keys if not key.rpartition("/")[2].startswith(("_", "."))]
-        return pa.concat_tables(pq.read_table(io.BytesIO(self.read(f"s3://{BUCKET}/{key}")), partitioning=None) for key in data)
+        tables = [pq.read_table(io.BytesIO(self.read(f"s3://{BUCKET}/{key}")), partitioning=None) for key in data]
+        return pa.concat_tables(tables) if tables else pa.table({})  # of no rows Athena makes no file
 
     def rows(self, day: str, columns: str = READ, kind: str = "predictions", model: str = "flight_delays") -> list[Any]:
         found = self.live(day, kind, model)
         assert found is not None, f"readers see no partition {day} of {model}_{kind}"
+        if not found.num_columns:
+            return []
         return sorted(zip(*(found[name.strip()].to_pylist() for name in columns.split(",")), strict=True))
 
     def ask(self, sql: str) -> list[list[str | None]]:

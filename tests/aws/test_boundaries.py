@@ -1,0 +1,206 @@
+"""A worker dies at every call that changes something on AWS, before it and after it: the run ends as if nothing had been."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.models.dagrun import DagRun
+from airflow.utils.session import create_session
+from sqlalchemy import select
+
+from include import ledger
+from include.config import REPOSITORY
+from include.registry import registry
+from tests.aws.conftest import AS_OF, DAYS
+from tests.aws.places import Place
+from tests.aws.test_parity import found_of_training, model_of, records, same
+from tests.dag_runs import run_dag, states
+from tests.dags.conftest import copied, lake_only
+from tests.dags.lakes import MODEL, MONITOR, PREDICT, TRAIN, live_file, rows
+
+pytestmark = [pytest.mark.localcloud, pytest.mark.timeout(1800)]
+
+# Suites ask dozens of questions of one kind, which change nothing: of each suite one of them is enough.
+OUR_QUESTIONS = r"""^(?!SELECT (\* FROM|\w+ AS unexpected_values|sum\(CASE|avg|"Unexp|flight_id|count\(\*\) AS count_))"""
+MOST_KILLS = 400
+
+
+@dataclass
+class Killed:
+    """What has become of a run whose worker was killed again and again."""
+
+    place: Place
+    run_id: str
+    boundaries: list[dict[str, str]] = field(default_factory=list)
+    kills: int = 0
+    seconds: float = 0.0
+    jobs: list[dict[str, Any]] = field(default_factory=list)
+    calls: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def operations(self) -> set[str]:
+        return {boundary["operation"] for boundary in self.boundaries}
+
+
+def run_of(run_id: str) -> DagRun:
+    with create_session() as session:
+        return session.scalars(select(DagRun).where(DagRun.run_id == run_id)).one()
+
+
+def killed_everywhere(
+    place: Place, log: Path, asked: dict[str, Any], look: Callable[[], None] = lambda: None, **chosen: str
+) -> Killed:
+    """Do a run, its worker being killed at every boundary that is met for the first time; `look` after each death."""
+    cloud, found, began = place.cloud, Killed(place, asked["run_id"]), time.monotonic()
+    jobs_before, calls_before = len(cloud.jobs()), len(cloud.calls())
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AILERON_", "AWS_"))}
+    answers, answer = os.pipe()
+    with (
+        log.open("a") as output,
+        os.fdopen(answers) as told,
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.aws.worker", str(answer)],
+            cwd=REPOSITORY, env=environment | place.environment(**chosen), text=True, pass_fds=[answer],
+            stdin=subprocess.PIPE, stdout=output, stderr=output,
+        ) as worker,
+    ):  # fmt: skip
+        os.close(answer)
+        orders = worker.stdin
+        assert orders is not None
+
+        def say(line: str) -> str:
+            """Tell the worker something, and hear its answer."""
+            orders.write(line + "\n")
+            orders.flush()
+            heard = told.readline()
+            assert heard, f"the worker is gone: {log.read_text()[-5000:]}"
+            return heard
+
+        try:
+            for service in ("s3", "glue", "sagemaker", "sns", "ses", "cloudwatch"):
+                cloud.fault("kill", service, pid=worker.pid, each_boundary=True)
+            cloud.fault("kill", "athena", match=OUR_QUESTIONS, pid=worker.pid, each_boundary=True)
+            status = -1
+            while status != 0:
+                cloud.move_kills(int(say(json.dumps(asked))))
+                status = int(say("go"))
+                assert os.WIFSIGNALED(status) or status == 0, f"it was not killed, and failed: {log.read_text()[-5000:]}"
+                asked = {"dag_id": asked["dag_id"], "run_id": asked["run_id"], "again": True}
+                found.kills += os.WIFSIGNALED(status)
+                assert found.kills < MOST_KILLS
+                look()
+            found.boundaries = cloud.boundaries()
+        finally:
+            cloud.forget_faults()
+            orders.close()
+    found.seconds = time.monotonic() - began
+    found.jobs, found.calls = cloud.jobs()[jobs_before:], cloud.calls()[calls_before:]
+    met = Counter(f"{boundary['service']} {boundary['operation']}" for boundary in found.boundaries)
+    print(
+        f"\n{asked['dag_id']}: {found.kills} deaths at {len(found.boundaries)} boundaries in {found.seconds:.0f} s: {dict(met)}"
+    )
+    return found
+
+
+def assert_done_once(found: Killed) -> None:
+    """Each step was one job, at its first attempt, and was paid once."""
+    asked = [body for body in records("remote_job") if body["run_id"] == found.run_id]
+    names = {body["job"] for body in asked}
+    paid = [body["job"] for body in records("remote_cost") if body["job"] in names]
+    assert sorted(paid) == sorted(names) and len({body["step"] for body in asked}) == len(asked) > 0
+    assert {name.rpartition("-")[2] for name in names} == {"1"}
+    machines = [job for job in found.jobs if job["service"] in ("sagemaker", "glue")]
+    assert {job["state"] for job in machines} <= {"Completed"}
+    ours = [body for body in asked if body["service"] not in ("athena", "redshift")]
+    assert len(machines) == len(ours), ([job["name"] for job in machines], [body["job"] for body in ours])
+    # Tokens of ours are digests; those of suites, whose questions are free to be asked again, are made by the client.
+    tokens = [call["params"].get("ClientRequestToken", "") for call in found.calls if call["operation"] == "StartQueryExecution"]
+    assert len({token for token in tokens if re.fullmatch("[0-9a-f]{64}", token)}) == len(asked) - len(ours)
+
+
+def test_a_training_killed_everywhere(trained: Place, laptop: Path, quick_models: Path, tmp_path: Path) -> None:
+    place = trained.copied("killed", registry="killed")
+    asked = {"dag_id": TRAIN, "conf": {"as_of": AS_OF}, "run_id": "manual__killed_training"}
+    found = killed_everywhere(place, tmp_path / "worker.log", asked, deferrable="false")
+    assert found.operations >= {
+        "PutObject", "CopyObject", "StartQueryExecution", "DeleteTable", "StartJobRun", "CreateProcessingJob",
+        "CreateTrainingJob", "CreateModelPackageGroup", "CreateModelPackage", "UpdateModelPackage", "AddTags",
+    }  # fmt: skip
+    assert found.kills >= 80 and {boundary["when"] for boundary in found.boundaries} == {"before", "after"}
+    with place.settings():
+        there = found_of_training(MODEL)
+        pointed = registry().alias(MODEL, "champion")
+        assert_done_once(found)
+        assert len(records("promotion")) == len(records("approval")) == 1
+    with lake_only(laptop, quick_models):
+        here = found_of_training(MODEL)
+    assert model_of(there.pop("artifact"), place) == model_of(here.pop("artifact"))
+    assert there.pop("metrics") == pytest.approx(here.pop("metrics"), abs=1e-9) and there == here
+    assert pointed is not None and pointed.version == "1"
+    listed = place.client("sagemaker").list_model_packages(ModelPackageGroupName="killed-flight-delays")
+    assert len(listed["ModelPackageSummaryList"]) == 1
+    assert len([key for key in place.keys("outbox/") if key.endswith(".json")]) == 1, "the approver was asked once"
+
+
+@pytest.fixture(scope="module")
+def watched(predicted: Place) -> Place:
+    """A copy of the place where the week was predicted. No model of SageMaker is there yet."""
+    known = predicted.client("sagemaker")
+    for model in known.list_models()["Models"]:
+        known.delete_model(ModelName=model["ModelName"])
+    return predicted.copied("watched", "ledger")
+
+
+def test_a_monitoring_killed_everywhere(watched: Place, laptop: Path, quick_models: Path, tmp_path: Path) -> None:
+    asked = {"dag_id": MONITOR, "partition": DAYS[-1], "run_id": "manual__killed_monitoring"}
+    found = killed_everywhere(watched, tmp_path / "worker.log", asked)
+    assert found.operations >= {"PutObject", "StartQueryExecution"} and found.kills >= 20
+    here = copied(laptop, tmp_path / "lake")
+    with lake_only(here, quick_models):
+        assert run_dag(MONITOR, DAYS[-1]).state == "success"
+        (theirs,) = records("monitoring_verdict")
+    with watched.settings():
+        assert_done_once(found)
+        (ours,) = records("monitoring_verdict")
+    for name in ("outcome", "columns", "actions", "sentences", "rows"):
+        assert ours[name] == theirs[name]
+
+
+def test_a_prediction_killed_everywhere(watched: Place, laptop: Path, tmp_path: Path) -> None:
+    """A partition that readers have already: at no time do they see anything but all of its rows, the old ones or the new."""
+    day, asked = DAYS[2], {"dag_id": PREDICT, "partition": DAYS[2], "run_id": "manual__killed_prediction"}
+    keys, ((first,),) = [row[0] for row in watched.rows(day)], set(watched.rows(day, "run_id"))
+    seen = []
+
+    def look() -> None:
+        shown = watched.live(day)
+        assert shown is not None and sorted(shown["flight_id"].to_pylist()) == keys
+        (by,) = set(shown["run_id"].to_pylist())
+        seen.append(by)
+        green = states(run_of(asked["run_id"]))
+        assert green.get("publish") != "success" or by == asked["run_id"], "it says that it has published"
+
+    found = killed_everywhere(watched, tmp_path / "worker.log", asked, look)
+    assert found.operations >= {
+        "PutObject", "StartQueryExecution", "CreateTable", "DeleteTable", "CreateModel", "CreateTransformJob", "StartJobRun",
+        "UpdatePartition",
+    }  # fmt: skip
+    assert found.kills >= 60
+    assert set(seen) == {first, asked["run_id"]} and seen == sorted(seen, key=lambda by: by == asked["run_id"])
+    assert same(watched.rows(day), rows(live_file(laptop, day)))
+    assert set(states(run_of(found.run_id)).values()) == {"success", "skipped"}
+    with watched.settings():
+        assert_done_once(found)
+        bodies = [record.body for record in ledger.read("publication", MODEL, prefix=f"{day}.")]
+    assert [(body["version"], body["run_id"]) for body in bodies] == [(1, first), (2, asked["run_id"])]
