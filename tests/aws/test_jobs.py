@@ -290,7 +290,7 @@ def test_a_job_that_is_being_stopped_is_waited_for(room: Room, kind: str) -> Non
     results: list[Any] = []
     second = threading.Thread(target=lambda: results.append(next_try.execute(context())))
     second.start()
-    time.sleep(0.5)
+    assert until(lambda: bool(next_try.ref)), "it has looked"
     assert room.states(kind) == ["Running"] and second.is_alive(), "nothing is started before the other is over"
     room.patch.setitem(STATES[kind], running, "running")
     assert stopping in STATES[kind]
@@ -438,8 +438,7 @@ def test_every_request_has_tags_a_key_a_network_and_a_time_limit(room: Room, kin
     for name, value in {"kms_key": KEY, "glue_security": "keys", "cost_center": "cc-1", **NETWORK}.items():
         room.patch.setenv(f"AILERON_AWS_{name.upper()}", value)
     room.tried(kind)
-    calls = [call for call in room.place.cloud.calls() if call["operation"] in (STARTS[kind][1], "CreateJob")]
-    asked = calls[-1]["params"]
+    asked = [call for call in room.place.cloud.calls() if call["operation"] == STARTS[kind][1]][-1]["params"]
     if kind in ("processing", "training", "transform"):
         tags = {tag["Key"]: tag["Value"] for tag in asked["Tags"]}
         assert tags.keys() >= {"owner", "model", "run", "environment", "cost-center"} and tags["cost-center"] == "cc-1"
@@ -450,8 +449,10 @@ def test_every_request_has_tags_a_key_a_network_and_a_time_limit(room: Room, kin
         network = asked.get("VpcConfig") or asked["NetworkConfig"]["VpcConfig"]
         assert network == {"Subnets": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1"]}
     if kind == "glue":
-        made = next(call["params"] for call in reversed(calls) if call["operation"] == "CreateJob")
-        assert made["Timeout"] == 60 and made["Tags"]["cost-center"] == "cc-1" and made["SecurityConfiguration"] == "keys"
+        glue = room.place.client("glue")
+        made = glue.get_job(JobName=asked["JobName"])["Job"]
+        tags = glue.get_tags(ResourceArn=f"arn:aws:glue:us-east-1:123456789012:job/{asked['JobName']}")["Tags"]
+        assert made["Timeout"] == 60 and tags["cost-center"] == "cc-1" and made["SecurityConfiguration"] == "keys"
     if kind == "athena":
         assert asked["ResultConfiguration"]["EncryptionConfiguration"] == {"EncryptionOption": "SSE_KMS", "KmsKey": KEY}
 
