@@ -123,6 +123,7 @@ def mirror(model: str) -> None:
         last = changes[-1]
         if last.previous is not None:
             models.set_alias(model, "previous", last.previous)
+        models.record_approval(model, last.version.version, True, f"champion, by change {last.number}")
         models.set_alias(model, "champion", last.version.version)
         # Somebody may have gone on meanwhile, and have been overwritten: whoever writes last must have looked last.
         changes = history(model)

@@ -14,7 +14,6 @@ from include import assets, champions, notices, partitions, retraining
 from include.config import ModelConfig
 from include.model_task import model_task
 from include.platforms import platform_for
-from include.registry import registry
 from include.registry.base import ModelVersion
 from include.tasks import history
 
@@ -56,7 +55,6 @@ def _promote(
     as_of = partitions.parse(run["as_of"])
     # Since it was tried, days may have passed: a person was asked.
     platform_for(model).manifest_of(model, version)
-    registry().record_approval(model.name, version["version"], True, _who(approval))
     try:
         change = champions.promote(model.name, ModelVersion(**version), as_of, champion["number"], run["workspace"], facts)
     except champions.ChampionChanged as lost:
@@ -67,10 +65,6 @@ def _promote(
     outlet_events[assets.champion(model)].extra = event
     log.info("version %s is champion (change %d), before it %s", version["version"], change.number, change.previous or "nobody")
     return {**event, "number": change.number, "page": verdict["page"]}
-
-
-def _who(approval: dict[str, Any]) -> str:
-    return f"{approval['by']}: {approval['why']}" if approval["needed"] else "nobody had to be asked"
 
 
 def roll_back(model: ModelConfig) -> XComArg:
