@@ -30,7 +30,8 @@ from tests.aws.conftest import AS_OF, DAYS
 from tests.aws.places import BUCKET, Place
 from tests.dag_runs import run_again, run_dag, states
 from tests.dags.conftest import copied, lake_only
-from tests.dags.lakes import LABEL, MODEL, MONITOR, PREDICT, ROLLBACK, TRAIN, live_file, rows
+from tests.dags.lakes import LABEL, MODEL, MONITOR, PREDICT, ROLLBACK, TRAIN, live_file, reland, rows, source_file
+from tests.dags.test_bad_input import NUMBERED
 
 pytestmark = [pytest.mark.localcloud, pytest.mark.timeout(1200)]
 
@@ -107,6 +108,32 @@ def test_a_day_is_predicted_alike(predicted: Place, laptop: Path, day: str) -> N
     with predicted.settings():
         (there,) = [body for body in records("publication") if body["partition"] == day]
     assert there["rows_in"] == there["rows_scored"] + there["rows_quarantined"] and there["rows_scored"] == len(found)
+
+
+def test_rows_that_cannot_be_scored_are_set_aside_alike(changed: Place, laptop: Path, quick_models: Path, tmp_path: Path) -> None:
+    """Rules that are broken, and numbers that are none: in the row itself, and in the weather that is joined to it."""
+    here, day = copied(laptop, tmp_path / "bad"), DAYS[3]
+    broken = f"""SELECT * EXCLUDE (n) REPLACE (
+        CASE WHEN n <= 3 THEN 'XXX' ELSE origin END AS origin,
+        CASE n WHEN 4 THEN 'NaN' WHEN 5 THEN '-inf' WHEN 6 THEN '1e300' ELSE distance END::DOUBLE AS distance,
+        CASE n WHEN 7 THEN 0 ELSE flight_number END AS flight_number) FROM {NUMBERED}"""
+    weather = f"""SELECT * REPLACE (CASE WHEN observed_hour <> '{day} 09:00' OR origin = 'LGA' THEN temperature
+        WHEN origin = 'EWR' THEN 'inf' ELSE 'NaN' END::DOUBLE AS temperature) FROM landed"""
+    for table, query in (("flights", broken), ("weather", weather)):
+        reland(here, day, query, table=table)
+        put_source(changed, day, pq.read_table(source_file(here, day, table), partitioning=None), table)
+    with lake_only(here, quick_models):
+        assert run_dag(PREDICT, day).state == "success"
+        ours = [body for body in records("publication") if body["partition"] == day][-1]
+    with changed.settings(deferrable="false"):
+        run = run_dag(PREDICT, day)
+        assert run.state == "success", states(run)
+        theirs = [body for body in records("publication") if body["partition"] == day][-1]
+    aside = rows(live_file(here, day, "quarantine"), "flight_id, reason")
+    assert len(aside) >= 7 and changed.rows(day, "flight_id, reason", kind="quarantine") == aside
+    assert same(changed.rows(day), rows(live_file(here, day)))
+    for name in ("rows_in", "rows_scored", "rows_quarantined", "quarantine_reasons"):
+        assert theirs[name] == ours[name], name
 
 
 def test_readers_find_the_rows_by_athena_with_what_explains_them(predicted: Place) -> None:
@@ -225,9 +252,9 @@ def test_a_late_partition_is_published_again_and_readers_see_the_old_rows_or_the
     assert [step for step in seen if step not in ([old], [new])] == [], "a reader saw something else"
 
 
-def put_source(place: Place, day: str, table: pa.Table) -> None:
+def put_source(place: Place, day: str, table: pa.Table, name: str = "flights") -> None:
     """A partition lands again: without its marker until it is whole."""
-    s3, folder = place.client("s3"), f"{place.name}/source/flights/partition_date={day}"
+    s3, folder = place.client("s3"), f"{place.name}/source/{name}/partition_date={day}"
     content = io.BytesIO()
     pq.write_table(table, content)
     s3.delete_object(Bucket=BUCKET, Key=f"{folder}/_SUCCESS")
@@ -326,7 +353,10 @@ def test_the_second_model_trains_predicts_and_is_watched_alike(
 
 
 def test_every_job_ended_and_none_was_done_twice(predicted: Place) -> None:
-    """Of all that was done until now, one billed success for each name."""
-    jobs = [job for job in predicted.cloud.jobs() if job["service"] in ("sagemaker", "glue")]
-    assert {job["state"] for job in jobs} == {"Completed"}
-    assert len({job["name"] for job in jobs}) == len(jobs) > 20
+    """Of the machines that were rented until now: each job at its first attempt, and one of each name."""
+    with predicted.settings():
+        asked = [body for model in (MODEL, MINUTES) for body in records("remote_job", model)]
+    names = [body["job"] for body in asked if body["service"] in ("processing", "training", "transform")]
+    jobs = [job for job in predicted.cloud.jobs() if job["service"] == "sagemaker" and job["name"] in names]
+    assert {job["state"] for job in jobs} == {"Completed"} and len(jobs) == len(names) > 10
+    assert {name.rpartition("-")[2] for name in names} == {"1"}
