@@ -157,8 +157,9 @@ def test_a_training_killed_everywhere(trained: Place, laptop: Path, quick_models
 def watched(predicted: Place) -> Place:
     """A copy of the place where the week was predicted. No model of SageMaker is there yet."""
     known = predicted.client("sagemaker")
-    for model in known.list_models()["Models"]:
-        known.delete_model(ModelName=model["ModelName"])
+    names = [model["ModelName"] for page in known.get_paginator("list_models").paginate() for model in page["Models"]]
+    for name in names:
+        known.delete_model(ModelName=name)
     return predicted.copied("watched", "ledger")
 
 

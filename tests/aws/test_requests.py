@@ -27,9 +27,10 @@ EXPECTED = ("not found", "NotFound", "Could not find", "does not exist", "Alread
 
 @pytest.fixture(scope="module")
 def asked(predicted: Place, recorded: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """By a training, predictions and a monitoring."""
+    """By a training, predictions and a monitoring. The latter in a copy: others look at the place as it was predicted."""
+    place = predicted.copied("asked", "ledger")
     begin = len(predicted.cloud.calls())
-    with predicted.settings():
+    with place.settings():
         run = run_dag(MONITOR, DAYS[3])
     assert run.state == "success", states(run)
     return recorded + predicted.cloud.calls()[begin:]
