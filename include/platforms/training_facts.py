@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
@@ -69,6 +70,53 @@ def snapshot_manifest(
         "sha256": sha256,
         "git_revision": settings().revision,
     }
+
+
+def snapshot(name: str, file: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What `Platform.snapshot_training_set` tells of one that is kept."""
+    held_out = manifest["holdout"]
+    return {
+        "snapshot": name,
+        "file": file,
+        **{kept: manifest[kept] for kept in ("sha256", "sql_sha256", "rows")},
+        "label_coverage": held_out["labelled"] / held_out["rows"] if held_out["rows"] else None,
+    }
+
+
+def check_snapshot(name: str) -> None:
+    """
+    Raises:
+        LookupError: if no snapshot can have this name.
+    """
+    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9a-f]{16}", name):
+        raise LookupError(f"{name!r} is no snapshot: they are named like 2013-04-01-0123456789abcdef")
+
+
+def inspected(model: ModelConfig, found: Mapping[str, Any], replayed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What `Platform.inspect_training_set` tells.
+
+    Args:
+        found: the document of `jobs.inspect`; replayed: rows of `replay`, each with its day as `_day`.
+
+    Raises:
+        LeakFound: naming the columns that nobody could know.
+    """
+    days = []
+    for row in replayed:
+        day = partitions.parse(row["_day"])
+        refuse_leaks(model, day, {name: int(rows or 0) for name, rows in row.items() if name != "_day"})
+        days.append(day.isoformat())
+    return {**{name: found[name] for name in ("rows", "positives", "strength")}, "replayed": sorted(days)}
+
+
+def tuned(found: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    """What `Platform.tune` tells of the document of `jobs.tune`."""
+    return {**{name: found[name] for name in ("parameters", "loss")}, "trials": len(found["trials"]), "seconds": seconds}
+
+
+def shadowed(found: Mapping[str, Any], partition: str) -> dict[str, Any]:
+    """What `Platform.shadow_score` tells of the document of `jobs.shadow`."""
+    return {"partition": partition, **{name: found[name] for name in ("rows", "rows_scored", "unseen", "churn", "shift")}}
 
 
 def sql_sha256(model: ModelConfig) -> str:

@@ -27,7 +27,8 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from include import ledger
 from include.config import load_model
-from include.platforms.aws import costs, jobs, requests, tables
+from include.platforms import costs, remote_jobs
+from include.platforms.aws import jobs, requests, tables
 from include.platforms.aws.settings import AwsSettings
 from include.platforms.base import JobFailed
 from tests.aws.places import BUCKET, IMAGES, ROLE, TRIAL_IMAGE, Place
@@ -113,7 +114,10 @@ class Room:
             return {**requests.glue(model, "sort", run, "glue_snapshot.py", f"{folder}/sorted", {"--key": "a"}), "script": script}
         if kind == "athena":
             return requests.query(model, "counts", run, "SELECT 1 AS one", self.place.name)
-        return {"name": jobs.job_name(model, "load", "2013-02-01", {"of": lake}, 52), "statements": ["SELECT 1", "SELECT 2"]}
+        return {
+            "name": remote_jobs.job_name(model, "load", "2013-02-01", {"of": lake}, 52),
+            "statements": ["SELECT 1", "SELECT 2"],
+        }
 
     def put(self, name: str, content: bytes) -> str:
         self.place.client("s3").put_object(Bucket=BUCKET, Key=f"{self.place.name}/{name}", Body=content)
@@ -243,9 +247,8 @@ def test_a_job_that_runs_is_adopted(room: Room, kind: str, deferrable: str) -> N
         assert (ours["name"], ours["ref"]) == (theirs["name"], theirs["ref"])
     else:
         waiting = failing(again)
-        time.sleep(0.5)
-        assert waiting.is_alive()
-    assert room.states(kind) == ["Running"]
+        assert until(lambda: bool(again.ref)) and waiting.is_alive()
+    assert until(lambda: room.states(kind) == ["Running"])
     again.on_kill()
     if deferrable == "false":
         waiting.join(20)
@@ -497,7 +500,7 @@ def test_a_task_that_airflow_ends_stops_its_job_and_its_retry_makes_another(room
 
 
 def provided_transform(room: Room, **arguments: Any) -> SageMakerTransformOperator:
-    config = jobs.filled(room.request("transform")["config"], "provided")
+    config = remote_jobs.filled(room.request("transform")["config"], "provided")
     name = f"provided-{room.place.name}".replace("_", "-")
     return SageMakerTransformOperator(
         task_id="provided", config={**config, "TransformJobName": name}, check_interval=1, aws_conn_id="aws_default", **arguments

@@ -11,7 +11,7 @@ from dataclasses import MISSING, fields
 import pytest
 
 from deploy.aws import policy
-from include.platforms.aws.costs import prices
+from include.platforms.aws import prices
 from include.platforms.aws.settings import AwsSettings, variable
 from tests.conftest import ROOT
 from tests.dag_runs import load_dag
@@ -38,7 +38,7 @@ def test_every_variable_is_in_the_table_with_its_default() -> None:
 
 
 def test_the_estimate_is_what_the_price_book_says() -> None:
-    book = prices()
+    book = prices.book()
     assert f"as of {book['as_of']}" in TEXT
     rows = re.findall(r"^\| .* \| .* \| ([0-9./ ×]+) \| ([0-9.]+) \|$", TEXT, re.MULTILINE)
     assert len(rows) == 4

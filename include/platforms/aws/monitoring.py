@@ -17,6 +17,7 @@ from airflow.sdk import TaskGroup
 from include import documents, monitoring_sql, partitions, queries
 from include.config import ModelConfig, settings
 from include.model_task import Read, model_task
+from include.platforms import archives
 from include.platforms import monitoring_facts as facts
 from include.platforms.aws import lake, models, requests, tables
 from include.platforms.aws.jobs import AthenaQuery, ModelOnce, TransformJob
@@ -131,7 +132,7 @@ def plan_former(model: ModelConfig, run: dict[str, Any], planned: dict[str, Any]
 
 def plan_former_scores(model: ModelConfig, run: dict[str, Any], former: dict[str, Any]) -> dict[str, Any]:
     """The model of the champion before, and its batch transform."""
-    models.require_features(model, run["former"])
+    archives.require_features(lake, model, run["former"])
     created = requests.sagemaker_model(model, run["former"], run, models.package_of(model, run["former"]))
     rows = tables.location(tables.staged(model, run, "former"))
     folder, files = lake.workspace(model.name, run, "former_scores"), lake.digest(lake.data(rows))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from datetime import UTC, date, datetime
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.hooks.athena import AthenaHook
@@ -16,9 +15,10 @@ from airflow.sdk import AssetWatcher, TaskGroup
 from include import partitions, publications, queries
 from include.config import ModelConfig, settings
 from include.model_task import Read, model_task
+from include.platforms import archives, prediction_facts
 from include.platforms.aws import lake, requests, tables
 from include.platforms.aws.jobs import AthenaQuery, GlueJob, ModelOnce, RedshiftStatements, TransformJob
-from include.platforms.aws.models import manifest_of, package_of, require_features
+from include.platforms.aws.models import manifest_of, package_of
 from include.platforms.aws.settings import aws
 from include.platforms.base import Publication, SourceChanged
 from include.platforms.steps import steps
@@ -40,7 +40,6 @@ REDSHIFT_TYPES = {
     "date": "DATE",
     "timestamp": "TIMESTAMP",
 }
-LISTED_REASONS = 20
 
 
 def await_source(model: ModelConfig) -> BaseOperator:
@@ -108,15 +107,8 @@ def plan_features(model: ModelConfig, run: dict[str, Any]) -> dict[str, Any]:
     quarantine = tables.new(tables.staged(model, run, "quarantine"), aside)
     select = tables.bound(queries.accepted_features(model, tables.DIALECT, sources), days)
     rejected = tables.bound(queries.quarantined_rows(model, tables.DIALECT, sources), days)
-    kept = tables.named(quarantine["name"])
-    counts = (
-        f"SELECT 'rows_in' AS fact, '' AS reason, COUNT(*) AS n FROM {tables.named(model.source.table)} "
-        f"WHERE partition_date = DATE '{partition}' "
-        f"UNION ALL SELECT 'rows', '', COUNT(*) FROM {tables.named(features['name'])} "
-        f"UNION ALL SELECT 'rows_quarantined', '', COUNT(*) FROM {kept} "
-        f"UNION ALL SELECT 'reason', reason, n FROM "
-        f"(SELECT reason, COUNT(*) AS n FROM {kept} GROUP BY reason ORDER BY 2 DESC, 1 LIMIT {LISTED_REASONS}) AS told"
-    )
+    named = [tables.named(name) for name in (model.source.table, features["name"], quarantine["name"])]
+    counts = prediction_facts.counts(named[0], named[1], named[2], partition)
     return {
         "source": source,
         # JSON lines, compressed: what a batch transform takes, and a table like any other.
@@ -133,11 +125,7 @@ def count_features(model: ModelConfig, run: dict[str, Any], planned: dict[str, A
         raise SourceChanged(
             f"{model.source.table}: partition {partition} changed while it was read: clear build_features to read the new one"
         )
-    rows = tables.answer(counted["ref"])
-    facts = {str(row["fact"]): int(row["n"] or 0) for row in rows if row["fact"] != "reason"}
-    reasons = {str(row["reason"]): int(row["n"] or 0) for row in rows if row["fact"] == "reason"}
-    log.info("%(rows_in)d rows in, %(rows)d with features, %(rows_quarantined)d quarantined", facts)
-    return {**facts, "reasons": reasons, "source": planned["source"]}
+    return prediction_facts.counted(tables.answer(counted["ref"]), planned["source"])
 
 
 def score(model: ModelConfig, run: XComArg, version: XComArg) -> XComArg:
@@ -153,7 +141,7 @@ def score(model: ModelConfig, run: XComArg, version: XComArg) -> XComArg:
 
 def plan_scoring(model: ModelConfig, run: dict[str, Any], version: dict[str, Any]) -> dict[str, Any]:
     """The model of the version, and the batch transform of the features with it."""
-    require_features(model, version)
+    archives.require_features(lake, model, version)
     created = requests.sagemaker_model(model, version, run, package_of(model, version))
     features = tables.location(tables.staged(model, run, "features"))
     folder = lake.workspace(model.name, run, "scores")
@@ -185,20 +173,11 @@ def describe_scores(
 def sum_up_scores(
     model: ModelConfig, version: dict[str, Any], transformed: dict[str, Any], summed_up: dict[str, Any]
 ) -> dict[str, Any]:
-    """What the audit wants to know of the scores; see `core.scoring.Summary`."""
+    """What the audit wants to know of the scores."""
     (row,) = tables.answer(summed_up["ref"])
-    edges = manifest_of(model, version)["reference"]["score"]["edges"]
-    rows = int(row["rows"] or 0)
-    below = [0, *(int(row[f"edge_{number}"] or 0) for number in range(len(edges))), rows]
-    return {
-        "rows": rows,
-        "unseen": {name: int(row[f"unseen_{name}"] or 0) for name in model.features.categorical},
-        "histogram": [after - before for before, after in pairwise(below)],
-        "mean": float(row["mean"]) if row["mean"] is not None else None,
-        "min": float(row["lowest"]) if row["lowest"] is not None else None,
-        "max": float(row["highest"]) if row["highest"] is not None else None,
-        "seconds": transformed["seconds"],
-    }
+    return prediction_facts.summary(
+        model, row, manifest_of(model, version)["reference"]["score"]["edges"], transformed["seconds"]
+    )
 
 
 def postprocess(model: ModelConfig, run: XComArg, version: XComArg) -> XComArg:

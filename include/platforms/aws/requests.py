@@ -16,8 +16,8 @@ from typing import Any
 from include.config import INCLUDE, ModelConfig
 from include.core.files import json_bytes
 from include.platforms.aws import lake
-from include.platforms.aws.jobs import job_name
 from include.platforms.aws.settings import aws, tags
+from include.platforms.remote_jobs import job_name
 
 CONTAINER = ["python", "-m", "include.jobs.container"]
 SPEC, OUTPUT = "/opt/ml/processing/input/spec", "/opt/ml/processing/output"

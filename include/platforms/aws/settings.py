@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 from include.config import ModelConfig, settings
+from include.platforms import environment
+from include.platforms.environment import InvalidSettings
+from include.platforms.remote_jobs import Terms
 
+PREFIX = "AILERON_AWS_"
 Results = Literal["athena", "redshift"]
-
-
-class InvalidSettings(ValueError):
-    """The environment lacks something, or has what cannot be; the message names the variable and what it should be."""
 
 
 @dataclass(frozen=True)
@@ -109,15 +108,8 @@ def aws() -> AwsSettings:
     Raises:
         InvalidSettings: naming every variable that is missing or wrong.
     """
-    given = {field.name: os.environ.get(variable(field.name)) or "" for field in fields(AwsSettings)}
-    chosen = AwsSettings(**{
-        name: value for name, value in given.items() if value or name in ("lake", "database", "role", "image")
-    })  # type: ignore[arg-type]
-    wrong = [
-        f"{variable(name)} {getattr(chosen, name)!r} must be {told}"
-        for name, (pattern, told) in PATTERNS.items()
-        if not re.fullmatch(pattern, getattr(chosen, name))
-    ]
+    chosen = environment.given(AwsSettings, PREFIX)
+    wrong = environment.faults(chosen, PREFIX, PATTERNS)
     if chosen.results == "redshift" and not (chosen.redshift_workgroup and chosen.redshift_role):
         wrong.append("AILERON_AWS_RESULTS=redshift needs AILERON_AWS_REDSHIFT_WORKGROUP and AILERON_AWS_REDSHIFT_ROLE")
     if chosen.kms_key and not chosen.glue_security:
@@ -129,8 +121,21 @@ def aws() -> AwsSettings:
     return chosen
 
 
-def variable(name: str) -> str:
-    return f"AILERON_AWS_{name.upper()}"
+def terms() -> Terms:
+    """On what terms jobs are run."""
+    from include.platforms.aws.prices import book
+
+    chosen = aws()
+    return Terms(
+        connection=chosen.connection,
+        defers=chosen.is_deferrable,
+        poll_seconds=chosen.seconds,
+        most_seconds=chosen.most_seconds,
+        most_cost=float(chosen.max_job_cost),
+        hours_variable=environment.variable(PREFIX, "max_job_hours"),
+        cost_variable=environment.variable(PREFIX, "max_job_cost"),
+        prices=str(book()["as_of"]),
+    )
 
 
 def tags(model: ModelConfig, run_id: str) -> dict[str, str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date
@@ -22,6 +21,7 @@ from airflow.sdk import TaskGroup
 from include import documents, partitions, queries
 from include.config import ModelConfig, load_model, settings
 from include.model_task import Read, model_task
+from include.platforms import archives
 from include.platforms import training_facts as facts
 from include.platforms.aws import lake, models, requests, tables
 from include.platforms.aws.jobs import AthenaQuery, GlueJob, ProcessingJob, TrainingJob, TuningJob
@@ -107,14 +107,7 @@ def keep_snapshot(
         lake.copy(file.uri, f"{folder}/data.parquet")
         lake.write_json(f"{folder}/manifest.json", manifest)  # last: with it the snapshot is complete
     log.info("snapshot %s: %d rows; %d of %d rows of the holdout have a label", snapshot, rows, labelled, offered)
-    return {
-        "snapshot": snapshot,
-        "file": f"{folder}/data.parquet",
-        "sha256": sha256,
-        "sql_sha256": manifest["sql_sha256"],
-        "rows": rows,
-        "label_coverage": labelled / offered if offered else None,
-    }
+    return facts.snapshot(snapshot, f"{folder}/data.parquet", manifest)
 
 
 def inspect_training_set(model: ModelConfig, run: XComArg, snapshot: XComArg) -> XComArg:
@@ -149,12 +142,7 @@ def refuse_leaks(model: ModelConfig, run: dict[str, Any], looked: dict[str, Any]
         LeakFound: naming the columns that nobody could know.
     """
     found = documents.read_json(f"{looked['output']}/inspect.json")
-    days = []
-    for row in tables.answer(replayed["ref"]):
-        day = partitions.parse(row.pop("_day"))
-        facts.refuse_leaks(model, day, {name: int(rows or 0) for name, rows in row.items()})
-        days.append(day.isoformat())
-    return {**{name: found[name] for name in ("rows", "positives", "strength")}, "replayed": sorted(days)}
+    return facts.inspected(model, found, tables.answer(replayed["ref"]))
 
 
 def tune(model: ModelConfig, run: XComArg, snapshot: XComArg) -> XComArg:
@@ -206,9 +194,7 @@ def read_best_trial(model: ModelConfig, searched: dict[str, Any]) -> dict[str, A
 
 def read_tuned(model: ModelConfig, searched: dict[str, Any]) -> dict[str, Any]:
     """The parameters and the training window that did best."""
-    found = documents.read_json(f"{searched['output']}/tune.json")
-    kept = {name: found[name] for name in ("parameters", "loss")}
-    return {**kept, "trials": len(found["trials"]), "seconds": searched["seconds"]}
+    return facts.tuned(documents.read_json(f"{searched['output']}/tune.json"), searched["seconds"])
 
 
 def train(model: ModelConfig, run: XComArg, snapshot: XComArg, tuned: XComArg) -> XComArg:
@@ -227,7 +213,7 @@ def plan_training(model: ModelConfig, run: dict[str, Any], snapshot: dict[str, A
 
 def keep_artifact(model: ModelConfig, snapshot: dict[str, Any], fitted: dict[str, Any]) -> dict[str, Any]:
     """Verify what the job has made, and keep it under its content."""
-    artifact, manifest_sha256 = models.keep(model, fitted["output"])
+    artifact, manifest_sha256 = archives.keep(lake, model, fitted["output"])
     facts = {"artifact": artifact, "manifest_sha256": manifest_sha256, "snapshot": snapshot["snapshot"]}
     return {**facts, "seconds": fitted["seconds"]}
 
@@ -342,15 +328,12 @@ def plan_shadow_job(
 
 def read_shadow(model: ModelConfig, planned: dict[str, Any], scored: dict[str, Any]) -> dict[str, Any]:
     """How the new version does on the newest rows, beside the champion."""
-    found = documents.read_json(f"{scored['output']}/shadow.json")
-    kept = {name: found[name] for name in ("rows", "rows_scored", "unseen", "churn", "shift")}
-    return {"partition": planned["partition"], **kept}
+    return facts.shadowed(documents.read_json(f"{scored['output']}/shadow.json"), planned["partition"])
 
 
 def snapshot_manifest(model: ModelConfig, snapshot: str) -> dict[str, Any]:
     """See `platforms.base.Platform`."""
-    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9a-f]{16}", snapshot):
-        raise LookupError(f"{snapshot!r} is no snapshot: they are named like 2013-04-01-0123456789abcdef")
+    facts.check_snapshot(snapshot)
     try:
         found: dict[str, Any] = json.loads(lake.read(lake.place("training", model.name, snapshot, "manifest.json")))
     except FileNotFoundError as error:
