@@ -20,10 +20,16 @@ $(INSTALLED): requirements.lock
 
 LOCALCLOUD := .venv-localcloud
 PLATFORM := local
+# What of the tests on the local cloud is about Google Cloud; the rest is about AWS.
+TESTS_OF_GCP := tests/gcp tests/localcloud/gcp tests/demo/test_google_cloud.py tests/jobs/test_beam_postprocess.py tests/jobs/test_beam_score.py
 ifeq ($(PLATFORM),aws)
 NEEDS_CLOUD := $(LOCALCLOUD)/.installed java
+CLOUD_TESTS := $(TESTS_OF_GCP:%=--ignore=%)
+else ifeq ($(PLATFORM),gcp)
+NEEDS_CLOUD := $(LOCALCLOUD)/.installed
+CLOUD_TESTS := $(TESTS_OF_GCP)
 else ifneq ($(PLATFORM),local)
-$(error PLATFORM=$(PLATFORM) is not one of local, aws)
+$(error PLATFORM=$(PLATFORM) is not one of local, aws, gcp)
 endif
 
 .PHONY: install-localcloud java
@@ -45,7 +51,7 @@ demo: $(INSTALLED) ## Real flights: a model trained, approved, used, replaced, d
 look: $(INSTALLED) ## The demo's Airflow again, with its runs and reports, until Ctrl-C
 	$(BIN)/python -m demo look
 
-up: $(INSTALLED) $(NEEDS_CLOUD) ## An Airflow to work with, until Ctrl-C; PLATFORM=aws: beside a local cloud
+up: $(INSTALLED) $(NEEDS_CLOUD) ## An Airflow to work with, until Ctrl-C; PLATFORM=aws or gcp: beside a local cloud
 	$(BIN)/python -m demo up --platform $(PLATFORM)
 
 clean: $(INSTALLED) ## Removes .local: what `make demo` and `make up` left behind
@@ -58,8 +64,8 @@ test: $(INSTALLED) ## All tests but the crashes and the slow ones; ARGS='-k rest
 test-crashes: $(INSTALLED) ## Runs that are killed, cut off and tampered with at their every step
 	$(BIN)/python -m pytest -m "crash and not slow and not localcloud" -n 2 --dist loadfile $(ARGS)
 
-test-localcloud: $(INSTALLED) $(LOCALCLOUD)/.installed java ## The DAGs on a cloud that computes on this machine: PLATFORM=aws
-	$(BIN)/python -m pytest -m localcloud -n 2 --dist loadfile $(ARGS)
+test-localcloud: $(INSTALLED) $(LOCALCLOUD)/.installed $(NEEDS_CLOUD) ## The DAGs on a cloud that computes on this machine: PLATFORM=aws or gcp
+	$(BIN)/python -m pytest -m localcloud -n 2 --dist loadfile $(CLOUD_TESTS) $(ARGS)
 
 # What the lock pins of the provider and of what it stands on is left open, the rest is as in the lock.
 NEWEST := .venv-newest

@@ -1,4 +1,4 @@
-"""Real credentials and the local cloud do not go together: a client that misses the endpoint would call AWS, and pay."""
+"""Real credentials and the local cloud do not go together: a client that misses it would call the real one, and pay."""
 
 from __future__ import annotations
 
@@ -25,6 +25,15 @@ SOURCES = (
     "AWS_SSO_SESSION",
     "AWS_BEARER_TOKEN_BEDROCK",
 )
+# Of Google's, what names credentials, and the files of the gcloud command that have some.
+GOOGLE_SOURCES = (
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "GOOGLE_API_KEY",
+    "GOOGLE_API_CERTIFICATE_CONFIG",
+    "GOOGLE_OAUTH_ACCESS_TOKEN",
+)
+GOOGLE_PREFIX = "CLOUDSDK_AUTH_"
+GCLOUD_FILES = ("application_default_credentials.json", "credentials.db", "access_tokens.db")
 FILES = {"AWS_SHARED_CREDENTIALS_FILE": ".aws/credentials", "AWS_CONFIG_FILE": ".aws/config"}
 
 
@@ -36,6 +45,16 @@ def in_sight(environment: Mapping[str, str], home: Path) -> list[str]:
         path = Path(environment[name]).expanduser() if environment.get(name) else home / usual
         found += _in_file(path)
     return found
+
+
+def google_in_sight(environment: Mapping[str, str], home: Path) -> list[str]:
+    """The same of Google's."""
+    found = [name for name, value in environment.items() if value and (name in GOOGLE_SOURCES or name.startswith(GOOGLE_PREFIX))]
+    named = environment.get("CLOUDSDK_CONFIG")
+    if named == "":  # then Google's libraries look nowhere
+        return sorted(found)
+    folder = Path(named).expanduser() if named else home / ".config" / "gcloud"
+    return sorted(found) + [str(path) for path in (folder / name for name in GCLOUD_FILES) if path.is_file()]
 
 
 def _in_file(path: Path) -> list[str]:

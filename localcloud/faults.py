@@ -9,16 +9,31 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from localcloud.jobs import JobFault
-from localcloud.recognition import Call
 from localcloud.service import Refused
 
 Kind = Literal["throttle", "error", "lose_response", "delay", "fail", "hang", "stop", "kill"]
 When = Literal["before", "after"]
 # Of a name, what differs from run to run: UUIDs, digests and numbers.
 RUN = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|(?<![0-9a-z])[0-9a-f]{8,}(?![0-9a-z])|\d+")
+
+
+class Call(Protocol):
+    """Of a call of any cloud, what a fault can be meant for."""
+
+    @property
+    def service(self) -> str: ...
+
+    @property
+    def operation(self) -> str: ...
+
+    @property
+    def subject(self) -> str: ...
+
+    @property
+    def mutating(self) -> bool: ...
 
 
 class Lost(Exception):

@@ -20,7 +20,7 @@ OWN_KEY = "localcloud"
 
 
 class Refused(Exception):
-    """An error as AWS answers it."""
+    """An error as the cloud answers it."""
 
     def __init__(self, code: str, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -28,10 +28,10 @@ class Refused(Exception):
 
 
 class NotHonoured(Refused):
-    """AWS could do this; the local cloud cannot, and says so rather than leave it out."""
+    """The real cloud could do this; the local one cannot, and says so rather than leave it out."""
 
     def __init__(self, what: str) -> None:
-        super().__init__("NotImplemented", f"the local cloud does not honour {what}: leave it out, or try it on AWS", 501)
+        super().__init__("NotImplemented", f"the local cloud does not honour {what}: leave it out, or try the real cloud", 501)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv-localcloud" / "bin" / "python"
@@ -29,6 +29,8 @@ class LocalCloud:
         options: of `python -m localcloud serve`, such as job_seconds=0.2.
     """
 
+    arguments: tuple[str, ...] = ("--region", REGION)  # of the server, besides
+
     def __init__(self, folder: Path, images: Mapping[str, Mapping[str, Any]] | None = None, **options: float) -> None:
         self.folder = folder
         self.url = ""
@@ -36,7 +38,7 @@ class LocalCloud:
         self._options = {"start_seconds": 0.1, "job_seconds": 0.2, **options}
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self) -> LocalCloud:
+    def start(self) -> Self:
         """Raises RuntimeError with what the server said if it does not get ready."""
         self.folder.mkdir(parents=True, exist_ok=True)
         images = self.folder / "images.json"
@@ -45,11 +47,11 @@ class LocalCloud:
         with (self.folder / "server.err").open("w") as errors:
             self.process = subprocess.Popen(
                 [
-                    *(str(PYTHON), "-m", "localcloud", "serve", "--port", "0", "--region", REGION, "--while-stdin"),
+                    *(str(PYTHON), "-m", "localcloud", "serve", "--port", "0", "--while-stdin", *self.arguments),
                     *("--state", str(self.folder / "state"), "--images", str(images), *options),
                 ],
                 cwd=ROOT,
-                env={**{name: value for name, value in os.environ.items() if not name.startswith("AWS_")}, **NO_FILES},
+                env=self.server_environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -70,7 +72,7 @@ class LocalCloud:
             self.process.terminate()
             self.process.wait(30)
 
-    def __enter__(self) -> LocalCloud:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -79,6 +81,10 @@ class LocalCloud:
     def errors(self) -> str:
         """What the server wrote to its standard error."""
         return (self.folder / "server.err").read_text()
+
+    def server_environment(self) -> dict[str, str]:
+        """The environment of the server: this process's, without what could be real credentials."""
+        return {**{name: value for name, value in os.environ.items() if not name.startswith("AWS_")}, **NO_FILES}
 
     def environment(self) -> dict[str, str]:
         """What a client needs to find this cloud, and nothing else."""

@@ -1,0 +1,1 @@
+"""What a client's process needs besides variables of its environment."""
