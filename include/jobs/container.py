@@ -1,7 +1,6 @@
 """What SageMaker starts in our container image: `python -m include.jobs.container train|process|serve`.
 
-Files come and go below /opt/ml, as SageMaker's contracts say. The work is done by the jobs that every platform runs, each
-in a process of its own: also of one that is killed for its memory, somebody is left to say so.
+Files come and go below /opt/ml, as SageMaker's contracts say. The work is done by the jobs that every platform runs.
 
 train    input/data/spec/spec.json     {"job": "train", "spec": {...}}: jobs.train.TrainSpec without its three paths
          input/data/snapshot/          one Parquet file
@@ -18,27 +17,21 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from include.core.errors import Refused
 from include.core.files import sha256_of, write_json
-from include.jobs.process import PARENT_PIPE, InvalidSpec, check_snapshot
+from include.jobs.process import InvalidSpec, check_snapshot
+from include.jobs.runs import ARCHIVE, PROCESSED, JobEnded, one_parquet, processed, read_document, trained, with_paths
 
 OPT_ML = "/opt/ml"
-ARCHIVE = "model.tar.gz"
-PROCESSED = ("tune", "inspect", "evaluate", "shadow")
 # SageMaker's tuner adds the name of its objective to the hyperparameters.
 OBJECTIVE = "_tuning_objective_metric"
-
-
-class JobEnded(Exception):
-    """A job ended without a reason that its input gave; the message says how."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -84,55 +77,45 @@ def train(base: Path, place: Path) -> None:
     if found := sorted(path.name for path in model.iterdir()):
         raise InvalidSpec(f"{model}: is not empty ({', '.join(found)}): all in it would become part of {ARCHIVE}")
     folder = base / "input" / "data" / "snapshot"
-    snapshot = _one_parquet(folder)
+    snapshot = one_parquet(folder)
     if snapshot is None:
         raise InvalidSpec(f"{folder}: holds no Parquet file: give the channel 'snapshot' the folder of the snapshot")
-    given = {"snapshot": str(snapshot), "artifact": str(place / "model"), "result": str(place / "result.json")}
-    if doubled := given.keys() & document["spec"].keys():
-        raise InvalidSpec(f"spec.json: {', '.join(sorted(doubled))}: given by the container, leave it out")
-    spec = {"threads": _cores(), **document["spec"], **given}
+    spec = document["spec"]
+    if doubled := sorted(spec.keys() & {"snapshot", "artifact", "result"}):
+        raise InvalidSpec(f"spec.json: {', '.join(doubled)}: given by the container, leave it out")
     spec["parameters"] = {**spec.get("parameters", {}), **_hyperparameters(base / "input" / "config" / "hyperparameters.json")}
     measured_on = "holdout"
     if "validation_days" in document:
-        spec, measured_on = _trial(spec, document["validation_days"], place), "validation"
+        snapshot, measured_on = _before_the_holdout(spec, snapshot, place), "validation"
+        spec |= {"snapshot_sha256": sha256_of(snapshot), "holdout_days": document["validation_days"]}
 
-    _run("train", spec, place)
-    result = json.loads((place / "result.json").read_bytes())
-    for file in sorted((place / "model").iterdir()):
+    artifact, result = trained(spec, snapshot, place, measured_on)
+    for file in sorted(artifact.iterdir()):
         shutil.copyfile(file, model / file.name)
-    # Where the artifact lies is for SageMaker to say, not for a folder that is gone with the container.
-    del result["artifact"]
     write_json(base / "output" / "data" / "result.json", result)
-    for name, value in result["metrics"].items():
-        if value is not None:
-            print(f"{measured_on} {name}={value}", flush=True)
 
 
 def process(base: Path, place: Path) -> None:
     """SageMaker's contract of processing: one job, whose documents SageMaker takes from where the spec puts them."""
     document = _document(base / "processing" / "input" / "spec" / "spec.json", PROCESSED)
-    spec = {name: _with_paths(value, base, place) for name, value in document["spec"].items()}
-    if document["job"] == "tune":
-        spec = {"threads": _cores(), **spec}
-    if document["job"] == "shadow":
-        spec = {"work": str(place / "shadow"), **spec}
-    _run(document["job"], spec, place)
+
+    def path_of(value: str) -> Path | None:
+        return base / value.removeprefix(f"{OPT_ML}/") if value.startswith(f"{OPT_ML}/") else None
+
+    processed(document["job"], {name: with_paths(value, path_of, place) for name, value in document["spec"].items()}, place)
 
 
 def _document(path: Path, jobs: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Any]:
     """The job and its spec, as the worker has written them."""
-    try:
-        document = json.loads(path.read_bytes(), parse_constant=_no_number)
-    except OSError as error:
-        raise InvalidSpec(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise InvalidSpec(f"{path}: is not JSON: {error}") from None
-    if not isinstance(document, dict) or not {"job", "spec"} <= document.keys() or not isinstance(document["spec"], dict):
+    document = read_document(path)
+    if not {"job", "spec"} <= document.keys() or not isinstance(document["spec"], dict):
         raise InvalidSpec(f'{path}: must be an object such as {{"job": "{jobs[0]}", "spec": {{...}}}}')
     if unknown := sorted(document.keys() - {"job", "spec", *optional}):
         raise InvalidSpec(f"{path}: {', '.join(unknown)}: unknown key")
     if document["job"] not in jobs:
         raise InvalidSpec(f"{path}: job {document['job']!r} must be {' or '.join(jobs)}")
+    if not isinstance(days := document.get("validation_days", 1), int) or isinstance(days, bool) or days < 1:
+        raise InvalidSpec(f"spec.json: validation_days: {days!r} must be an integer of at least 1")
     return document
 
 
@@ -153,17 +136,15 @@ def _hyperparameters(path: Path) -> dict[str, Any]:
     return chosen
 
 
-def _trial(spec: dict[str, Any], validation_days: object, place: Path) -> dict[str, Any]:
-    """The same training one holdout earlier: on a snapshot that ends where the holdout begins."""
+def _before_the_holdout(spec: dict[str, Any], snapshot: Path, place: Path) -> Path:
+    """A snapshot that ends where the holdout begins, for the same training one holdout earlier."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from include.core.training import dates_of, holdout_begins, one_batch
     from include.jobs.train import TrainSpec
 
-    if not isinstance(validation_days, int) or isinstance(validation_days, bool) or validation_days < 1:
-        raise InvalidSpec(f"spec.json: validation_days: {validation_days!r} must be an integer of at least 1")
-    snapshot, held_out = Path(spec["snapshot"]), spec.get("holdout_days", TrainSpec.holdout_days)
+    held_out = spec.get("holdout_days", TrainSpec.holdout_days)
     if not isinstance(held_out, int) or isinstance(held_out, bool) or held_out < 1:
         raise InvalidSpec(f"spec.json: holdout_days: {held_out!r} must be an integer of at least 1")
     check_snapshot(snapshot, spec.get("snapshot_sha256", ""))
@@ -172,77 +153,7 @@ def _trial(spec: dict[str, Any], validation_days: object, place: Path) -> dict[s
     dates = dates_of(rows)
     earlier = place / "before-the-holdout.parquet"
     pq.write_table(pa.Table.from_batches([rows.filter(pa.array(dates < holdout_begins(dates, held_out)))]), earlier)
-    return {**spec, "snapshot": str(earlier), "snapshot_sha256": sha256_of(earlier), "holdout_days": validation_days}
-
-
-def _with_paths(value: Any, base: Path, place: Path) -> Any:
-    """A value of a spec with the paths in it as they are here; a packed model unpacked, one file in place of its folder."""
-    if isinstance(value, list):
-        return [_with_paths(item, base, place) for item in value]
-    if not isinstance(value, str) or not value.startswith(f"{OPT_ML}/"):
-        return value
-    path = base / value.removeprefix(f"{OPT_ML}/")
-    if (path / ARCHIVE).is_file():
-        from include.core.artifacts import unpack
-
-        return str(unpack(path / ARCHIVE, Path(tempfile.mkdtemp(prefix="model-", dir=place))))
-    if path.is_dir() and not (path / "manifest.json").exists():
-        return str(_one_parquet(path) or path)
-    return str(path)
-
-
-def _one_parquet(folder: Path) -> Path | None:
-    """The Parquet file of a folder; Spark and S3 may have left marks beside it.
-
-    Raises:
-        InvalidSpec: if there are several.
-    """
-    found = [path for path in sorted(folder.rglob("*.parquet")) if path.is_file() and not path.name.startswith((".", "_"))]
-    if len(found) > 1:
-        raise InvalidSpec(f"{folder}: holds {len(found)} Parquet files, not one: {', '.join(path.name for path in found[:5])}")
-    return found[0] if found else None
-
-
-def _run(job: str, spec: dict[str, Any], place: Path) -> None:
-    """Run a job. What it says goes where this process's words go.
-
-    Raises:
-        Refused: with the job's own words, if its input is wrong.
-        JobEnded: if it ended in any other way.
-    """
-    file = place / f"{job}.json"
-    file.write_text(json.dumps(spec, indent=1))
-    # XGBoost's threads would wait for each other in loops.
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, PARENT_PIPE: "1", "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        [sys.executable, "-m", f"include.jobs.{job}", str(file)],
-        stdin=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        env=environment,
-    ) as child:
-        assert child.stderr is not None
-        error = ""
-        for line in child.stderr:
-            if line.startswith("ERROR: "):
-                error = line.removeprefix("ERROR: ").strip()
-            else:
-                sys.stderr.write(line)
-        code = child.wait()
-    if code == 1 and error:
-        raise Refused(error)
-    if code != 0:
-        how = f"was killed by signal {-code}{', for its memory perhaps' * (code == -9)}" if code < 0 else f"ended with {code}"
-        raise JobEnded(error or f"the {job} job {how}; what it said is in the log")
-
-
-def _cores() -> int:
-    return os.cpu_count() or 1
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number that JSON has")
+    return earlier
 
 
 def _told(file: Path, code: int, error: str) -> int:
