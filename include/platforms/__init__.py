@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from include.platforms.base import Platform
 
 # A cloud's operators are imported only where a model asks for that cloud: they cost seconds of every parse.
-MODULES = {"local": "include.platforms.local", "aws": "include.platforms.aws.platform"}
+MODULES = {"local": "include.platforms.local", "aws": "include.platforms.aws.platform", "gcp": "include.platforms.gcp.platform"}
 
 
 def platform_for(model: ModelConfig) -> Platform:

@@ -23,7 +23,17 @@ def registry() -> Registry:
         from include.registry.sagemaker import SageMakerRegistry
 
         return SageMakerRegistry(uri.removeprefix("sagemaker://"), image=os.environ.get("AILERON_AWS_IMAGE", ""))
+    if uri.startswith("vertex://"):
+        from include.registry.vertex import VertexRegistry
+
+        return VertexRegistry(
+            uri.removeprefix("vertex://"),
+            project=os.environ.get("AILERON_GCP_PROJECT", ""),
+            region=os.environ.get("AILERON_GCP_REGION") or "us-central1",
+            image=os.environ.get("AILERON_GCP_IMAGE", ""),
+            kms_key=os.environ.get("AILERON_GCP_KMS_KEY", ""),
+        )
     raise ValueError(
-        f"AILERON_REGISTRY {uri!r}: must be the address of an MLflow server, sqlite:///<file> for one within, or "
-        "sagemaker://<prefix> for the registry of SageMaker"
+        f"AILERON_REGISTRY {uri!r}: must be the address of an MLflow server, sqlite:///<file> for one within, "
+        "sagemaker://<prefix> for the registry of SageMaker, or vertex://<prefix> for that of Vertex AI"
     )
