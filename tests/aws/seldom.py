@@ -13,7 +13,7 @@ from email.message import EmailMessage
 
 from botocore.exceptions import ClientError
 
-from demo.cloud import SENDER
+from demo.aws_cloud import SENDER
 
 
 def seldom(day: date) -> None:

@@ -10,20 +10,17 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.providers.amazon.aws.operators.athena import AthenaOperator
 from airflow.providers.amazon.aws.operators.glue import GlueJobOperator
 from airflow.providers.amazon.aws.operators.sagemaker import SageMakerTransformOperator
-from airflow.sdk._shared.module_loading import import_string
 from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
-from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from include import ledger
 from include.config import load_model
@@ -35,6 +32,7 @@ from tests.aws.places import BUCKET, IMAGES, ROLE, TRIAL_IMAGE, Place
 from tests.dag_runs import states
 from tests.dags.lakes import MODEL
 from tests.localcloud.cloud import LocalCloud
+from tests.remote_jobs import both_ways, context, failing, handed_over, triggered, until
 
 pytestmark = pytest.mark.localcloud
 
@@ -76,7 +74,6 @@ STOPPED = r"(?i)stopped|cancelled|aborted|timeout"
 numbers = itertools.count(1)
 
 each_kind = pytest.mark.parametrize("kind", KINDS)
-both_ways = pytest.mark.parametrize("deferrable", ["true", "false"], ids=["deferred", "waiting"])
 
 
 @dataclass
@@ -180,34 +177,6 @@ class Room:
         return [record.body for record in ledger.read(kind, MODEL)]
 
 
-def context() -> Any:
-    return {"dag_run": mock.Mock(dag_id="jobs", run_id="manual__jobs"), "ti": mock.MagicMock(), "task_instance": mock.MagicMock()}
-
-
-def triggered(trigger: BaseTrigger) -> TriggerEvent:
-    """What a trigger says, in a triggerer that has only what was serialised."""
-    path, arguments = trigger.serialize()
-
-    async def first() -> TriggerEvent:
-        async for event in import_string(path)(**arguments).run():
-            return event
-        raise AssertionError("no event")
-
-    return asyncio.run(asyncio.wait_for(first(), 60))
-
-
-def failing(operator: Any) -> threading.Thread:
-    """A worker that waits for a job which will not succeed."""
-
-    def wait() -> None:
-        with pytest.raises(JobFailed):
-            operator.execute(context())
-
-    worker = threading.Thread(target=wait, daemon=True)
-    worker.start()
-    return worker
-
-
 @pytest.fixture
 def room(cloud: LocalCloud, quick_models: Any) -> Iterator[Room]:
     place = Place(cloud, quick_models, f"jobs_{next(numbers)}", registry="jobs", image=TRIAL_IMAGE)
@@ -254,13 +223,6 @@ def test_a_job_that_runs_is_adopted(room: Room, kind: str, deferrable: str) -> N
         waiting.join(20)
         assert not waiting.is_alive()
     assert until(lambda: room.states(kind) == ["Stopped"])
-
-
-def until(holds: Callable[[], bool], seconds: float = 20) -> bool:
-    end = time.monotonic() + seconds
-    while not holds() and time.monotonic() < end:
-        time.sleep(0.1)
-    return holds()
 
 
 @each_kind
@@ -360,12 +322,11 @@ def test_a_task_that_is_killed_while_deferred_stops_its_job(room: Room, kind: st
     room.fault("hang", kind)
     with pytest.raises(TaskDeferred) as deferred:
         room.operator(kind).execute(context())
-    path, arguments = deferred.value.trigger.serialize()
-    asyncio.run(import_string(path)(**arguments).on_kill())
+    asyncio.run(handed_over(deferred.value.trigger).on_kill())
     assert until(lambda: room.states(kind) == ["Stopped"])
     with pytest.raises(JobFailed, match=STOPPED):
         room.operator(kind).finish(context(), triggered(deferred.value.trigger).payload)
-    asyncio.run(import_string(path)(**arguments).on_kill())  # cleared once more, it is over already
+    asyncio.run(handed_over(deferred.value.trigger).on_kill())  # cleared once more, it is over already
     assert [job["stops"] for job in room.started(kind)] == [1]
 
 

@@ -5,48 +5,33 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from demo.cloud import (
-    ACCOUNT,
-    DATABASE,
-    LAKE,
-    REDSHIFT_ROLE,
-    REGION,
-    SENDER,
-    TOPIC,
-    LocalCloud,
-    land,
-    land_outcomes,
-    running_cloud,
-)
-from demo.progress import Screen, follow, follow_tasks, tasks_of, wait_for_dags
-from demo.stack import Airflow, running_airflow
+from demo.aws_cloud import ACCOUNT, DATABASE, LAKE, REDSHIFT_ROLE, REGION, SENDER, TOPIC, AwsCloud
+from demo.cloud import running_cloud
+from demo.stack import Airflow
 from deploy.aws import policy
-from include.config import MODELS, REPOSITORY
+from include.config import REPOSITORY
+from tests.scheduled import DAYS, MONITOR, airflow_at_work, arrivals_are_woken, eventually
 
 pytestmark = [pytest.mark.localcloud, pytest.mark.timeout(3600)]
 
-PREDICT, TRAIN, ARRIVALS, MONITOR = (f"{kind}_flight_delays" for kind in ("predict", "train", "arrivals", "monitor"))
-DAYS = ("2013-02-01", "2013-02-02")
 TUNING_JOBS = 2
 RECORD = os.environ.get("AILERON_RECORD_CALLS") == "yes"  # now: a test is given an environment without it
 
 
 @pytest.fixture(scope="module")
-def cloud() -> Iterator[LocalCloud]:
+def cloud() -> Iterator[AwsCloud]:
     """A local cloud with January and two days of February; their calls are forgotten."""
     folder = Path(tempfile.mkdtemp(prefix="aileron-aws-"))
     with pytest.MonkeyPatch.context() as patch:
@@ -54,41 +39,18 @@ def cloud() -> Iterator[LocalCloud]:
             patch.delenv(name)
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
         patch.setenv("AWS_CONFIG_FILE", os.devnull)
-        with running_cloud(folder / "cloud", start_seconds=0.1, job_seconds=0.2) as running:
-            land(running.url, date(2013, 1, 1), date.fromisoformat(DAYS[-1]))
-            land_outcomes(running.url, date(2013, 1, 1), date(2013, 1, 31))
+        with running_cloud(AwsCloud, folder / "cloud", start_seconds=0.1, job_seconds=0.2) as running:
+            running.land(date(2013, 1, 1), date.fromisoformat(DAYS[-1]))
+            running.land_outcomes(date(2013, 1, 1), date(2013, 1, 31))
             running.forget_calls()
             yield running
     shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
-def airflow(cloud: LocalCloud) -> Iterator[Airflow]:
-    """An Airflow that has trained once and predicted two days, and whose monitoring has followed. All waits are deferred.
-
-    Not below pytest's own folder: PostgreSQL does not run as root, and others may not look into it.
-    """
-    root = Path(tempfile.mkdtemp(prefix="aileron-e2e-"))
-    root.chmod(0o755)
-    shutil.copytree(MODELS, root / "models")
-    for file in (root / "models").glob("*/model.yaml"):
-        file.write_text(re.sub(r"trials: \d+", "trials: 1", re.sub(r"max_trees: \d+", "max_trees: 60", file.read_text())))
-    with running_airflow(root, extra={**cloud.environment, **options(root)}) as running:
-        screen = Screen()
-        wait_for_dags(running, screen, [PREDICT, TRAIN, ARRIVALS, MONITOR], seconds=120)
-        running.api.unpause(TRAIN)
-        running.api.trigger(TRAIN, "first", {"as_of": "2013-02-01"})
-        follow_tasks(running, screen, TRAIN, "first", seconds=1200, answer=lambda: approve(running))
-        running.api.unpause(PREDICT)
-        running.api.unpause(MONITOR)
-        for day in DAYS:
-            running.api.trigger(PREDICT, f"of-{day}", {"partition": day})
-        follow(running, screen, [tasks_of(running, screen, PREDICT, f"of-{day}", day) for day in DAYS], seconds=1200)
-        eventually(lambda: len(running.api.runs(MONITOR)) >= len(DAYS))
-        runs = [run["dag_run_id"] for run in running.api.runs(MONITOR)]
-        follow(running, screen, [tasks_of(running, screen, MONITOR, run_id, "monitor") for run_id in runs], seconds=1200)
+def airflow(cloud: AwsCloud) -> Iterator[Airflow]:
+    with airflow_at_work(lambda root: {**cloud.environment, **options(root)}) as running:
         yield running
-    shutil.rmtree(root)
 
 
 def options(root: Path) -> dict[str, str]:
@@ -106,21 +68,7 @@ def options(root: Path) -> dict[str, str]:
     }
 
 
-def approve(airflow: Airflow) -> None:
-    for question in airflow.api.questions(TRAIN, "first"):
-        airflow.api.answer(question, "Approve", {"why": "seen the report"})
-
-
-def eventually(done: Callable[[], Any], seconds: float = 120) -> Any:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if found := done():
-            return found
-        time.sleep(1)
-    raise AssertionError(f"not within {seconds} s")
-
-
-def documents(cloud: LocalCloud, folder: str) -> list[dict[str, Any]]:
+def documents(cloud: AwsCloud, folder: str) -> list[dict[str, Any]]:
     """The JSON documents below a folder of the lake."""
     bucket, _, prefix = LAKE.removeprefix("s3://").partition("/")
     s3 = cloud.client("s3")
@@ -128,7 +76,7 @@ def documents(cloud: LocalCloud, folder: str) -> list[dict[str, Any]]:
     return [json.loads(s3.get_object(Bucket=bucket, Key=one["Key"])["Body"].read()) for one in found]
 
 
-def test_each_published_partition_is_monitored_by_itself(airflow: Airflow, cloud: LocalCloud) -> None:
+def test_each_published_partition_is_monitored_by_itself(airflow: Airflow, cloud: AwsCloud) -> None:
     runs = airflow.api.runs(MONITOR)
     assert sorted(run["partition_key"] for run in runs) == list(DAYS)
     assert {run["state"] for run in runs} == {"success"}
@@ -136,13 +84,13 @@ def test_each_published_partition_is_monitored_by_itself(airflow: Airflow, cloud
     assert sorted(body["partition"] for body in verdicts) == list(DAYS)
 
 
-def test_another_shell_is_told_of_the_cloud_too(airflow: Airflow, cloud: LocalCloud) -> None:
+def test_another_shell_is_told_of_the_cloud_too(airflow: Airflow, cloud: AwsCloud) -> None:
     """Its `airflow` command would else call AWS."""
     exported = (airflow.root / "airflow.env").read_text()
     assert f"export AWS_ENDPOINT_URL={cloud.url}\n" in exported and "export AWS_CONFIG_FILE=" in exported
 
 
-def test_readers_find_every_row_once(airflow: Airflow, cloud: LocalCloud) -> None:
+def test_readers_find_every_row_once(airflow: Airflow, cloud: AwsCloud) -> None:
     athena = cloud.client("athena")
     asked = athena.start_query_execution(
         QueryString="SELECT CAST(partition_date AS VARCHAR) AS day, COUNT(*) AS n, COUNT(DISTINCT flight_id) AS keys "
@@ -162,7 +110,7 @@ def test_readers_find_every_row_once(airflow: Airflow, cloud: LocalCloud) -> Non
     assert all(rows > 600 for rows in published.values())
 
 
-def test_each_piece_of_work_is_billed_once(airflow: Airflow, cloud: LocalCloud) -> None:
+def test_each_piece_of_work_is_billed_once(airflow: Airflow, cloud: AwsCloud) -> None:
     jobs = [job for job in cloud.asked("jobs") if job["service"] in ("sagemaker", "glue")]
     assert {(job["state"], job["stops"]) for job in jobs} == {("Completed", 0)}
     kinds = Counter(job["kind"] for job in jobs)
@@ -180,12 +128,8 @@ def test_each_piece_of_work_is_billed_once(airflow: Airflow, cloud: LocalCloud) 
     assert len(settled) == len(set(settled))
 
 
-def test_the_policy_allows_the_calls_and_no_others(airflow: Airflow, cloud: LocalCloud) -> None:
-    airflow.api.call("PATCH", f"/dags/{PREDICT}", {"is_paused": True})  # what arrivals find is not predicted here
-    airflow.api.unpause(ARRIVALS)
-    # The queue has been told of what has landed, and wakes it; its cron does so too.
-    woken = ("asset_triggered", "success")
-    eventually(lambda: [run for run in airflow.api.runs(ARRIVALS) if (run["run_type"], run["state"]) == woken])
+def test_the_policy_allows_the_calls_and_no_others(airflow: Airflow, cloud: AwsCloud) -> None:
+    arrivals_are_woken(airflow)  # by the queue
     # In a process of its own: this one may have asked another cloud before, and its file systems remember that.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AILERON_", "AWS_"))}
     asking = [sys.executable, "-m", "tests.aws.seldom", DAYS[0]]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -50,6 +52,7 @@ class Place:
     models: Path
     name: str
     registry: str
+    kills: ClassVar[dict[str, str]] = dict.fromkeys(("storage", "bigquery", "aiplatform", "dataflow", "monitoring"), "")
 
     @property
     def lake(self) -> str:
@@ -129,3 +132,12 @@ class Place:
 
     def named(self, name: str) -> Place:
         return replace(self, name=name)
+
+
+def packed_model(archive: bytes) -> bytes:
+    """The file of a trained model in an archive."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        (member,) = [member for member in files.getmembers() if member.name.endswith("model.ubj")]
+        content = files.extractfile(member)
+        assert content is not None
+        return content.read()

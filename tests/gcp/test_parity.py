@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,7 @@ from tests.aws.test_parity import CLOSE, counts, found_of_training, model_of, pr
 from tests.dag_runs import run_dag, states
 from tests.dags.conftest import copied, lake_only
 from tests.dags.lakes import MODEL, MONITOR, PREDICT, live_file, rows
-from tests.gcp.places import Place
+from tests.gcp.places import Place, packed_model
 
 pytestmark = [pytest.mark.localcloud, pytest.mark.timeout(1800)]
 
@@ -28,10 +26,7 @@ def test_the_same_training_set_gives_the_same_model_and_verdict(trained: Place, 
         pointed = registry().alias(MODEL, "champion")
     with lake_only(laptop, quick_models):
         here = found_of_training(MODEL)
-    with tarfile.open(fileobj=io.BytesIO(trained.read(there.pop("artifact")))) as archive:
-        (member,) = [member for member in archive.getmembers() if member.name.endswith("model.ubj")]
-        content = archive.extractfile(member)
-        assert content is not None and content.read() == model_of(here.pop("artifact"))
+    assert packed_model(trained.read(there.pop("artifact"))) == model_of(here.pop("artifact"))
     assert there.pop("metrics") == pytest.approx(here.pop("metrics"), abs=CLOSE)
     assert there == here and there["outcome"] == "PROMOTE"
     assert pointed is not None and pointed.version == there["version"]

@@ -1,4 +1,4 @@
-"""`python -m tests.aws.worker <descriptor>`: runs of DAGs in processes that may be killed, one after the other.
+"""`python -m tests.worker <descriptor>`: runs of DAGs in processes that may be killed, one after the other.
 
 It has imported all that takes long, so a child of it is ready at once. Of each line of its input, a run as
 `tests.dag_runs` takes it, it writes to the descriptor the number of the child, which starts at the next line; then how that
@@ -16,25 +16,20 @@ from typing import IO, Any
 import airflow.settings
 import great_expectations
 import httpx
-import pyathena.sqlalchemy.base
-import s3fs
 from airflow.dag_processing import dagbag
 from airflow.sdk.execution_time.supervisor import in_process_api_server
 
 from include import champions, lineage
 from include.core import drift, training
-from include.platforms.aws import platform, tables
-from include.platforms.aws.settings import AwsSettings
 from tests import dag_runs
-from tests.aws.places import QUICK
 from tests.dag_runs import load_dag
 
-HEAVY = (great_expectations, pyathena.sqlalchemy.base, s3fs, champions, lineage, drift, training, platform)
+HEAVY = (great_expectations, champions, lineage, drift, training)
+QUICK = 0.1  # seconds between two looks
 
 
 def main(answers: IO[str]) -> None:
-    AwsSettings.seconds = QUICK  # type: ignore[method-assign,assignment]
-    tables.QUICK_POLL = QUICK
+    {"aws": prepare_aws, "gcp": prepare_gcp}[os.environ["AILERON_PLATFORM"]]()
     asyncio.run(warm())
     dag = None
     for line in sys.stdin:
@@ -53,6 +48,27 @@ def main(answers: IO[str]) -> None:
         os.close(go)
         _, status = os.waitpid(child, 0)
         print(status, file=answers, flush=True)
+
+
+def prepare_aws() -> None:
+    import s3fs  # noqa: F401
+
+    from include.platforms.aws import platform, tables  # noqa: F401
+    from include.platforms.aws.settings import AwsSettings
+
+    AwsSettings.seconds = QUICK  # type: ignore[method-assign,assignment]
+    tables.QUICK_POLL = QUICK
+
+
+def prepare_gcp() -> None:
+    """No client is made here: gRPC does not survive a fork."""
+    import sqlalchemy_bigquery  # noqa: F401
+
+    from include.platforms.gcp import jobs, platform  # noqa: F401
+    from include.platforms.gcp.settings import GcpSettings
+
+    GcpSettings.seconds = QUICK  # type: ignore[method-assign,assignment]
+    jobs.QUICK_POLL = QUICK
 
 
 async def warm() -> None:
