@@ -80,8 +80,8 @@ $(NEWEST)/.installed: requirements.lock requirements-dev.txt | $(INSTALLED)
 test-newest-provider: $(NEWEST)/.installed $(LOCALCLOUD)/.installed java ## The DAGs on the local cloud with the newest Amazon provider
 	$(NEWEST)/bin/python -m pytest -m localcloud tests/aws/test_parity.py $(ARGS)
 
-test-account: $(INSTALLED) ## A training and two predictions in your own account, which bills them: PLATFORM=aws AILERON_ACCOUNT_TEST=yes
-	$(BIN)/python -m pytest -m account tests/account $(ARGS)
+test-account: $(INSTALLED) ## A training and two predictions in your own account or project, which bills them: PLATFORM=aws or gcp, AILERON_ACCOUNT_TEST=yes
+	$(BIN)/python -m pytest -m account tests/account/test_$(PLATFORM).py $(ARGS)
 
 test-slow: $(INSTALLED) ## The tests that start an Airflow of their own
 	$(BIN)/python -m pytest -m "slow and not localcloud" $(ARGS)
@@ -107,8 +107,9 @@ lint: $(INSTALLED) ## Style, types, who imports whom, models
 docs: $(INSTALLED) ## docs/dags.md from the DAGs
 	$(BIN)/python -m docs.generate
 
-policy: $(INSTALLED) ## The policies of deploy/aws from the calls that were recorded
+policy: $(INSTALLED) ## The policies of deploy/aws and the roles of deploy/gcp from the calls that were recorded
 	$(BIN)/python -m deploy.aws.policy
+	$(BIN)/python -m deploy.gcp.roles
 
 .PHONY: new-model check-models model-schema restore champion explain
 new-model: $(INSTALLED) ## Scaffolds a model: NAME=churn

@@ -2,7 +2,7 @@
 
 python -m demo run     a model is trained, approved, used, replaced and defended, by a real Airflow (make demo)
 python -m demo look    its Airflow again, with all that it did, until Ctrl-C (make look)
-python -m demo up      an Airflow to work with, until Ctrl-C (make up); with --platform aws beside a local cloud
+python -m demo up      an Airflow to work with, until Ctrl-C (make up); with --platform aws or gcp beside a local cloud
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from typing import NoReturn
 
 from demo import story
 from demo.airflow_api import RequestRefused
-from demo.cloud import land, land_outcomes, running_cloud
+from demo.aws_cloud import AwsCloud
+from demo.cloud import LocalCloud, running_cloud
+from demo.google_cloud import GoogleCloud
 from demo.picture import picture_of
 from demo.postgres import PostgresFailed
 from demo.progress import RunFailed, Screen
@@ -27,7 +29,8 @@ from demo.signals import terminating
 from demo.stack import REPOSITORY, Airflow, StackFailed, running_airflow, wipe
 
 LOCAL = REPOSITORY / ".local"
-# What has landed when the platform is aws: enough to train as of the day after, and to predict a week.
+CLOUDS: dict[str, type[LocalCloud]] = {"aws": AwsCloud, "gcp": GoogleCloud}
+# What has landed when the platform is a cloud: enough to train as of the day after, and to predict a week.
 FLIGHTS_OF = (date(2013, 1, 1), date(2013, 2, 7))
 OUTCOMES_OF = (date(2013, 1, 1), date(2013, 1, 31))
 ONE_DAY = timedelta(days=1)
@@ -50,22 +53,22 @@ def up() -> None:
         _wait(airflow)
 
 
-def up_on_aws() -> None:
-    """The same beside a local cloud that stands for AWS. What it has is gone at the end, so each start is a fresh one."""
-    root, screen = LOCAL / "aws", Screen()
+def up_beside(platform: str) -> None:
+    """The same beside a local cloud. What it has is gone at the end, so each start is a fresh one."""
+    root, screen, kind = LOCAL / platform, Screen(), CLOUDS[platform]
     wipe(root)
     with ExitStack() as stack:
         stack.enter_context(terminating())
-        cloud = stack.enter_context(running_cloud(root / "cloud", screen.say, **QUICK))
-        rows = land(cloud.url, *FLIGHTS_OF) | land_outcomes(cloud.url, *OUTCOMES_OF)
-        screen.say("Landed on its S3: " + ", ".join(f"{name} {count:,}" for name, count in rows.items()))
+        cloud = stack.enter_context(running_cloud(kind, root / "cloud", screen.say, **QUICK))
+        rows = cloud.land(*FLIGHTS_OF) | cloud.land_outcomes(*OUTCOMES_OF)
+        screen.say(f"Landed {cloud.lands_on}: " + ", ".join(f"{name} {count:,}" for name, count in rows.items()))
         extra = _only_the_demos_own(root / "lake") | cloud.environment
         airflow = stack.enter_context(running_airflow(root, port=_port(), extra=extra, say=screen.say))
-        landing = f"{_shown(sys.executable)} -m demo.cloud"
+        landing = f"{_shown(sys.executable)} -m {kind.__module__}"
         print(
             f"""
   Airflow      {airflow.api.address}   user {airflow.user}   password {airflow.password}
-  AWS          {cloud.url}   a local cloud: nothing leaves this machine, nothing is billed
+  {cloud.stands_for:12} {cloud.url}   a local cloud: nothing leaves this machine, nothing is billed
   its calls    {cloud.url}/_localcloud/calls   its jobs {cloud.url}/_localcloud/jobs
   mails        {airflow.mail}
   logs         {airflow.logs}
@@ -152,8 +155,8 @@ Predictions, one file per partition, and the champion behind them:
 
 def clean() -> None:
     """Back to a fresh clone, but for the environment."""
-    wipe(LOCAL / "demo")
-    wipe(LOCAL / "aws")
+    for part in ("demo", *CLOUDS):
+        wipe(LOCAL / part)
     wipe(LOCAL)
 
 
@@ -178,12 +181,15 @@ def main() -> None:
         prog="python -m demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=["run", "look", "up", "clean"])
-    parser.add_argument("--platform", choices=["local", "aws"], default="local", help="of `up`")
+    parser.add_argument("--platform", choices=["local", *CLOUDS], default="local", help="of `up`")
     asked = parser.parse_args()
     if asked.platform != "local" and asked.what != "up":
         parser.error(f"{asked.what} is of the local platform: --platform is for up")
     try:
-        {"run": run, "look": look, "up": up_on_aws if asked.platform == "aws" else up, "clean": clean}[asked.what]()
+        if asked.platform in CLOUDS:
+            up_beside(asked.platform)
+        else:
+            {"run": run, "look": look, "up": up, "clean": clean}[asked.what]()
     except (RunFailed, StackFailed, PostgresFailed, RequestRefused) as error:
         sys.exit(f"\nFAILED: {error}")
     except KeyboardInterrupt:

@@ -95,7 +95,7 @@ def running_airflow(
         root: its folder: airflow/ (AIRFLOW_HOME), postgres/, mail/, and lake/ unless `extra` sets AILERON_LAKE.
         dags: the DAG folder.
         port: of the API and the UI; a free one by default.
-        extra: more environment variables of all processes.
+        extra: more environment variables of all processes; its PYTHONPATH comes before what they have anyway.
         say: told how the start goes on.
 
     Raises:
@@ -121,7 +121,8 @@ def _start(stack: ExitStack, root: Path, dags: Path, port: int, extra: dict[str,
         database = stack.enter_context(running_postgres(root / "postgres"))
         mail_port = stack.enter_context(catching_mail(mail))
     password = _secret(home / "passwords.json", USER, 12)
-    environment = _environment(root, dags, database, port, mail_port) | extra
+    environment = _environment(root, dags, database, port, mail_port)
+    environment |= extra | {"PYTHONPATH": _joined(extra.get("PYTHONPATH"), environment["PYTHONPATH"])}
     _write_private(root / "airflow.env", _exports(environment, extra))
     processes = _Processes(root, environment)
     stack.callback(processes.stop)
@@ -166,7 +167,6 @@ def _environment(root: Path, dags: Path, database: str, port: int, mail_port: in
     if inherited.pop("PYTHONDONTWRITEBYTECODE", None):
         # Not a wish to compile Airflow anew in each of its processes: the bytecode goes where it disturbs nobody.
         inherited["PYTHONPYCACHEPREFIX"] = str(REPOSITORY / ".local" / "pycache")
-    python_path = os.pathsep.join(part for part in (str(REPOSITORY), os.environ.get("PYTHONPATH")) if part)
     slots = max(4, 2 * (os.cpu_count() or 1))
     airflow = {
         "API__BASE_URL": address,
@@ -189,6 +189,9 @@ def _environment(root: Path, dags: Path, database: str, port: int, mail_port: in
         "LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",  # a second by default, which is most of a short task's time
         "USAGE_DATA_COLLECTION__ENABLED": "False",
+        # Five by default, by which a process is noticed too late to have ended: the scheduler then takes a task that has waited,
+        # deferred, for less than that for one that has died, and tries it again.
+        "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
     }
     unsecured = {"disable_ssl": True, "disable_tls": True, "from_email": "aileron@example.com"}
     smtp = {"conn_type": "smtp", "host": "127.0.0.1", "port": mail_port, "extra": unsecured}
@@ -205,10 +208,15 @@ def _environment(root: Path, dags: Path, database: str, port: int, mail_port: in
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "NO_PROXY": "127.0.0.1,localhost",
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
-            "PYTHONPATH": python_path,
+            "PYTHONPATH": _joined(str(REPOSITORY), os.environ.get("PYTHONPATH")),
             "PYTHONUNBUFFERED": "1",
         }
     )
+
+
+def _joined(*paths: str | None) -> str:
+    """Search paths one after another, each of their folders once."""
+    return os.pathsep.join(dict.fromkeys(part for path in paths if path for part in path.split(os.pathsep) if part))
 
 
 def _exports(environment: dict[str, str], extra: Collection[str]) -> str:

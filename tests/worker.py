@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import sys
+from importlib import import_module
 from typing import IO, Any
 
 import airflow.settings
@@ -51,9 +52,9 @@ def main(answers: IO[str]) -> None:
 
 
 def prepare_aws() -> None:
-    import s3fs  # noqa: F401
-
-    from include.platforms.aws import platform, tables  # noqa: F401
+    for name in ("pyathena.sqlalchemy.base", "s3fs", "include.platforms.aws.platform"):
+        import_module(name)
+    from include.platforms.aws import tables
     from include.platforms.aws.settings import AwsSettings
 
     AwsSettings.seconds = QUICK  # type: ignore[method-assign,assignment]
@@ -61,10 +62,12 @@ def prepare_aws() -> None:
 
 
 def prepare_gcp() -> None:
-    """No client is made here: gRPC does not survive a fork."""
-    import sqlalchemy_bigquery  # noqa: F401
-
-    from include.platforms.gcp import jobs, platform  # noqa: F401
+    """Nothing is asked here: gRPC does not survive a fork."""
+    # The first of them lets aiohttp ask the environment for proxies.
+    first = "localcloud.gcp.client.sitecustomize"
+    for name in (first, "gcsfs", "google.cloud.aiplatform_v1", "sqlalchemy_bigquery", "include.platforms.gcp.platform"):
+        import_module(name)
+    from include.platforms.gcp import jobs
     from include.platforms.gcp.settings import GcpSettings
 
     GcpSettings.seconds = QUICK  # type: ignore[method-assign,assignment]

@@ -1,8 +1,9 @@
 """The least that two service accounts need: `python -m deploy.gcp.roles` writes roles/ and grant.sh beside this file.
 
-calls.json has the calls of full runs of all DAGs on the local cloud, and for Cloud Storage the folders of the lake that they
-were made in. The roles of Airflow have the permissions that Google asks for when those calls are made, and no others. What
-the jobs do, they do as another service account: what it needs is written down here.
+calls.json has the calls that runs of the DAGs made on the local cloud, those of labels, of messages and of jobs that fail or are
+killed beside them, and for Cloud Storage the folders of the lake that they were made in. The roles of Airflow have the
+permissions that Google asks for when those calls are made, and no others. What the jobs do, they do as another service account:
+what it needs is written down here.
 
     python -m deploy.gcp.roles --record CALLS.json --lake gs://lake/aileron --templates gs://lake/aileron/templates
 
@@ -35,9 +36,7 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
     "bigquery:jobs.insert extract": ("bigquery.jobs.create", "bigquery.tables.export"),
     "bigquery:jobs.insert copy": ("bigquery.jobs.create", "bigquery.tables.getData", *MADE),
     # INFORMATION_SCHEMA.PARTITIONS of a dataset wants all three of tables.
-    "bigquery:jobs.query": (
-        *("bigquery.jobs.create", "bigquery.tables.get", "bigquery.tables.getData", "bigquery.tables.list"),
-    ),
+    "bigquery:jobs.query": ("bigquery.jobs.create", *(f"bigquery.tables.{name}" for name in ("get", "getData", "list"))),
     # Whoever has made a job may look at it, read its answer, and stop it.
     **{f"bigquery:jobs.{name}": () for name in ("get", "getQueryResults", "cancel", "list")},
     "bigquery:datasets.get": ("bigquery.datasets.get",),
@@ -97,16 +96,23 @@ OBJECTS_OF_QUERIES: dict[str, dict[str, tuple[str, ...]]] = {
         "storage.objects.delete": ("staging", "label_queue"),
     },
 }
-# To write an object again is to delete the one before. A task that is tried again does so here; elsewhere what is written
-# stays: snapshots, models and decisions are written once.
-REPLACED = ("evaluations", "label_queue", "monitoring", "staging", "validations")
+# To write an object again is to delete the one before. A task that is tried again does so here, also when it was killed before
+# a snapshot or an artifact was complete. In the ledger and the outbox it never does: a record is written once.
+REPLACED = ("evaluations", "label_queue", "models", "monitoring", "staging", "training", "validations")
 
 # A custom job, the model's server and the workers of Dataflow read and write themselves; Vertex AI reads and writes tables of
 # BigQuery as an account of its own.
 READ_BY_JOBS = ("dataflow", "models", "staging", "templates", "training")
 WRITTEN_BY_JOBS = ("dataflow", "staging")
-# The launcher of a Flex Template makes the job, as the account that the workers have too.
-PROJECT_OF_JOBS = ("dataflow.jobs.create", "dataflow.jobs.get", "logging.logEntries.create")
+# The launcher of a Flex Template makes the job, as the account that the workers have too. The rest is what Google's own role of
+# workers has, without its right to read and make objects of every bucket in the project, and without that to streams.
+PROJECT_OF_JOBS = (
+    *("dataflow.jobs.create", "dataflow.jobs.get", "dataflow.shuffle.read", "dataflow.shuffle.write"),
+    *("dataflow.workItems.lease", "dataflow.workItems.sendMessage", "dataflow.workItems.update"),
+    *("autoscaling.sites.readRecommendations", "autoscaling.sites.writeMetrics", "autoscaling.sites.writeState"),
+    *("compute.instanceGroupManagers.update", "compute.instances.delete", "compute.instances.setDiskAutoDelete"),
+    *("logging.logEntries.create", "logging.logEntries.route", "monitoring.timeSeries.create"),
+)
 
 # Where a permission is granted: by the longest beginning of its name that stands here.
 PLACES: dict[str, Place] = {
@@ -154,8 +160,7 @@ def allowed(calls: Calls) -> dict[str, set[str]]:
             found[permission].update(more)
         if call in RUNS_AS:
             found[ACT_AS] = set()
-    if replaced := found["storage.objects.create"] & set(REPLACED):
-        found["storage.objects.delete"] |= replaced
+    found["storage.objects.delete"] |= found["storage.objects.create"] & set(REPLACED)
     return dict(found)
 
 
@@ -227,9 +232,8 @@ def grants(calls: Calls) -> str:
         ]
     lines += [
         "",
-        "# The jobs. Dataflow wants its own role of who works for it.",
+        "# The jobs",
         'in_project "$JOBS" "$(role jobs_project)"',
-        'in_project "$JOBS" roles/dataflow.worker',
         'gcloud artifacts repositories add-iam-policy-binding "$REPOSITORY" --project="$PROJECT" --location="$REGION" \\',
         '  --member="serviceAccount:$JOBS" --role=roles/artifactregistry.reader',
         'in_bucket "$JOBS" bucket None',
@@ -281,21 +285,24 @@ def recorded(calls: Iterable[Mapping[str, Any]], lake: str, templates: str) -> d
         if (call["service"], operation) == ("bigquery", "jobs.insert"):
             (kind,) = {"query", "load", "extract", "copy"} & set(params["body"]["configuration"])
             operation = f"{operation} {kind}"
-        folders = found[call["service"]][operation]
-        if call["service"] != "storage" or operation.startswith("buckets."):
-            continue
-        if operation in ("objects.rewrite", "objects.copy"):
+        if call["service"] != "storage" or operation.startswith("buckets.") or operation == "objects.list":
+            found[call["service"]][operation].update()
+        elif operation in ("objects.rewrite", "objects.copy"):
             source = f"gs://{params['sourceBucket']}/{params['sourceObject']}"
             found["storage"]["objects.get"].add(_folder(source, lake, templates))
-            folders.add(_folder(f"gs://{params['destinationBucket']}/{params['destinationObject']}", lake, templates))
-        elif operation == "objects.delete" and _folder(f"gs://{call['subject']}", lake, templates) in WRITTEN_BY_JOBS:
-            del found["storage"][operation]  # of a worker of Dataflow: the log does not say who has called
-        elif operation != "objects.list":
-            folders.add(_folder(f"gs://{call['subject']}", lake, templates))
+            target = f"gs://{params['destinationBucket']}/{params['destinationObject']}"
+            found["storage"][operation].add(_folder(target, lake, templates))
+        elif not _of_workers(operation, folder := _folder(f"gs://{call['subject']}", lake, templates)):
+            found["storage"][operation].add(folder)
     return {
         service: {operation: sorted(folders) for operation, folders in sorted(operations.items())}
         for service, operations in sorted(found.items())
     }
+
+
+def _of_workers(operation: str, folder: str) -> bool:
+    """The log does not say who has called; but this only workers of Dataflow do."""
+    return folder == "dataflow" or (operation == "objects.delete" and folder in WRITTEN_BY_JOBS)
 
 
 def _folder(uri: str, lake: str, templates: str) -> str:
@@ -304,6 +311,10 @@ def _folder(uri: str, lake: str, templates: str) -> str:
     if not uri.startswith(f"{lake}/"):
         raise ValueError(f"{uri}: is not in the lake {lake}, nor among the templates {templates}")
     return uri.removeprefix(f"{lake}/").partition("/")[0]
+
+
+def text(document: Any) -> str:
+    return json.dumps(document, indent=2) + "\n"
 
 
 def files(calls: Calls) -> dict[Path, str]:
@@ -323,7 +334,7 @@ def main() -> int:
         if not given.lake or not given.templates:
             parser.error("--record wants --lake and --templates")
         document = json.loads(given.record.read_text())
-        CALLS.write_text(json.dumps(recorded(document["calls"], given.lake, given.templates), indent=2) + "\n")
+        CALLS.write_text(text(recorded(document["calls"], given.lake, given.templates)))
     wanted = files(json.loads(CALLS.read_text()))
     stale = [file for file, content in wanted.items() if not file.is_file() or file.read_text() != content]
     left = [file for file in ROLES.glob("*.yaml") if file not in wanted]

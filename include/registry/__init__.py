@@ -22,7 +22,11 @@ def registry() -> Registry:
     if uri.startswith("sagemaker://"):
         from include.registry.sagemaker import SageMakerRegistry
 
-        return SageMakerRegistry(uri.removeprefix("sagemaker://"), image=os.environ.get("AILERON_AWS_IMAGE", ""))
+        return SageMakerRegistry(
+            uri.removeprefix("sagemaker://"),
+            image=os.environ.get("AILERON_AWS_IMAGE", ""),
+            connection=os.environ.get("AILERON_AWS_CONNECTION") or "aws_default",
+        )
     if uri.startswith("vertex://"):
         from include.registry.vertex import VertexRegistry
 
@@ -31,6 +35,7 @@ def registry() -> Registry:
             project=os.environ.get("AILERON_GCP_PROJECT", ""),
             region=os.environ.get("AILERON_GCP_REGION") or "us-central1",
             image=os.environ.get("AILERON_GCP_IMAGE", ""),
+            connection=os.environ.get("AILERON_GCP_CONNECTION") or "google_cloud_default",
             kms_key=os.environ.get("AILERON_GCP_KMS_KEY", ""),
         )
     raise ValueError(

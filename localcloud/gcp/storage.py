@@ -33,7 +33,8 @@ check_bucket_insert = honoured(
 check_bucket_insert_params = honoured("buckets.insert", "project projection=noAcl" + SYSTEM)
 check_bucket_get = honoured("buckets.get", "bucket projection=noAcl" + SYSTEM)
 check_insert = honoured("objects.insert", "name bucket md5Hash crc32c storageClass=STANDARD " + KEPT)
-check_insert_params = honoured("objects.insert", "bucket name projection=noAcl" + SYSTEM + CONDITIONS)
+check_copy_body = honoured("the metadata of a copy", "name bucket md5Hash crc32c storageClass=STANDARD kmsKeyName " + KEPT)
+check_insert_params = honoured("objects.insert", "bucket name kmsKeyName projection=noAcl" + SYSTEM + CONDITIONS)
 check_get = honoured("objects.get", "bucket object generation projection=noAcl" + SYSTEM + CONDITIONS)
 check_delete = honoured("objects.delete", "bucket object generation" + SYSTEM + CONDITIONS)
 check_list = honoured(
@@ -45,6 +46,7 @@ check_list = honoured(
 check_copy = honoured(
     "a copy of an object",
     """sourceBucket sourceObject destinationBucket destinationObject sourceGeneration projection=noAcl rewriteToken
+    destinationKmsKeyName
     ifSourceGenerationMatch ifSourceGenerationNotMatch ifSourceMetagenerationMatch ifSourceMetagenerationNotMatch"""
     + SYSTEM
     + CONDITIONS,
@@ -135,7 +137,7 @@ class _Storage:
         if asked.body.get("bucket", bucket) != bucket:
             raise Refused("invalid", f"the bucket is {bucket} in the address, and {asked.body['bucket']} in the metadata")
         _check_digests(asked)
-        metadata = {key: value for key, value in asked.body.items() if key in KEPT.split()}
+        metadata = {key: value for key, value in asked.body.items() if key in KEPT.split()} | _key(asked.params.get("kmsKeyName"))
         return _resource(self._objects.put(bucket, name, asked.content, metadata, _condition(asked.params)))
 
     def get(self, asked: Asked) -> dict[str, Any] | Answer:
@@ -202,7 +204,7 @@ class _Storage:
 
     def _copied(self, asked: Asked) -> Stored:
         check_copy(asked.params)
-        check_insert(asked.body)
+        check_copy_body(asked.body)
         params = asked.params
         bucket, name = params["sourceBucket"], params["sourceObject"]
         found = self._found(bucket, name, {"generation": params.get("sourceGeneration")})
@@ -212,10 +214,10 @@ class _Storage:
             raise missing(bucket, name)
         content = self._objects.file(found).read_bytes()
         given = {key: value for key, value in asked.body.items() if key in KEPT.split()}
-        # Given metadata take the place of all that the source has.
-        return self._objects.put(
-            params["destinationBucket"], params["destinationObject"], content, given or found.metadata, _condition(params)
-        )
+        # Given metadata take the place of all that the source has, but for its key, which is never that of the copy.
+        kept = given or {key: value for key, value in found.metadata.items() if key != "kmsKeyName"}
+        kept |= _key(params.get("destinationKmsKeyName"))
+        return self._objects.put(params["destinationBucket"], params["destinationObject"], content, kept, _condition(params))
 
     def _found(self, bucket: str, name: str, params: Mapping[str, Any]) -> Stored | None:
         """The generation that is asked for. Only the newest one is there: buckets keep no others."""
@@ -224,6 +226,11 @@ class _Storage:
             self._objects.bucket(bucket)
         wanted = params.get("generation")
         return found if found and wanted in (None, found.generation) else None
+
+
+def _key(name: str | None) -> dict[str, str]:
+    """The key that an object is encrypted with, as it is told of: by its version. Nothing is encrypted here."""
+    return {"kmsKeyName": f"{name}/cryptoKeyVersions/1"} if name else {}
 
 
 def _condition(params: Mapping[str, Any], prefix: str = "if") -> Condition:

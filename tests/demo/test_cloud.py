@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from demo.cloud import BUCKET, DATABASE, LAKE, land, land_outcomes, running_cloud
+from demo.aws_cloud import BUCKET, DATABASE, LAKE, AwsCloud
+from demo.cloud import running_cloud
 from demo.stack import StackFailed
 from include.config import REPOSITORY
 
@@ -22,8 +23,9 @@ pytestmark = pytest.mark.localcloud
 STARTS_ONE = """
 import os, sys, time
 from pathlib import Path
+from demo.aws_cloud import AwsCloud
 from demo.cloud import running_cloud
-with running_cloud(Path(sys.argv[1])):
+with running_cloud(AwsCloud, Path(sys.argv[1])):
     print("RUNNING", flush=True)
     time.sleep(600)
 """
@@ -43,15 +45,15 @@ def test_it_does_not_start_while_credentials_are_in_sight(
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(StackFailed, match=f"real AWS credentials may be in sight: {name}.*unset") as refused:
-        with running_cloud(tmp_path):
+        with running_cloud(AwsCloud, tmp_path):
             pass
     assert value not in str(refused.value)
 
 
 def test_flights_land_on_it_markers_last_and_the_queue_is_told(tmp_path: Path) -> None:
     day = date(2013, 1, 2)
-    with running_cloud(tmp_path, say=lambda text: None) as cloud:
-        rows = land(cloud.url, day, day) | land_outcomes(cloud.url, day, day)
+    with running_cloud(AwsCloud, tmp_path, say=lambda text: None) as cloud:
+        rows = cloud.land(day, day) | cloud.land_outcomes(day, day)
         put = [call["subject"] for call in cloud.asked("calls") if call["operation"] == "PutObject"]
         told = cloud.client("sqs").receive_message(QueueUrl=cloud.queue, MaxNumberOfMessages=10)["Messages"]
         table = cloud.client("glue").get_table(DatabaseName=DATABASE, Name="flights")["Table"]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from include.config import REPOSITORY
+from include.platforms.remote_jobs import JobTrigger
 from tests.aws.conftest import AS_OF, DAYS
 from tests.aws.conftest import landed as landed
 from tests.aws.conftest import laptop as laptop
@@ -45,10 +47,24 @@ def trained(cloud: GoogleCloud, landed: Path, airflow_database: None, quick_mode
 
 
 @pytest.fixture(scope="session")
-def predicted(trained: Place) -> Place:
+def waited() -> dict[str, set[str]]:
+    """Of each day that was predicted, the kinds of jobs that a trigger has waited for."""
+    return {}
+
+
+@pytest.fixture(scope="session")
+def predicted(trained: Place, waited: dict[str, set[str]]) -> Place:
     """The same place after a week was predicted: two days deferred, the others with a worker that waits."""
+    run_trigger = JobTrigger.run
     for day in DAYS:
-        with trained.settings(deferrable="true" if day in DAYS[:2] else "false"):
+        kinds = waited.setdefault(day, set())
+
+        def noted(trigger: JobTrigger, kinds: set[str] = kinds) -> Any:
+            kinds.add(trigger.kind)
+            return run_trigger(trigger)
+
+        with trained.settings(deferrable="true" if day in DAYS[:2] else "false") as patch:
+            patch.setattr(JobTrigger, "run", noted)
             run = run_dag(PREDICT, day)
         assert run.state == "success", states(run)
     return trained

@@ -44,6 +44,11 @@ def test_a_day_is_predicted_alike(predicted: Place, laptop: Path, day: str) -> N
     assert there["rows_in"] == there["rows_scored"] + there["rows_quarantined"] and there["rows_scored"] == len(found)
 
 
+def test_who_defers_waits_in_a_trigger_and_who_does_not_waits_in_a_worker(predicted: Place, waited: dict[str, set[str]]) -> None:
+    for day in DAYS:
+        assert waited[day] == ({"bigquery", "batch", "dataflow"} if day in DAYS[:2] else set()), day
+
+
 def test_monitoring_says_the_same_and_counts_the_same(predicted: Place, laptop: Path, quick_models: Path, tmp_path: Path) -> None:
     told, counted = {}, {}
     here = copied(laptop, tmp_path / "watched")

@@ -1,7 +1,7 @@
-"""Clients of Google Cloud, made by the hooks of the Google provider. To make one takes longer than most calls with it, so a
-process makes it once.
+"""Clients of Google Cloud, with what the hooks of the Google provider have of a connection. To make one takes longer than most
+calls with it, so a process makes it once.
 
-The hooks of Vertex AI import its whole SDK, seven seconds of a core: nothing here is imported while DAGs are parsed.
+Those of Vertex AI take seconds to import: nothing here is imported while DAGs are parsed.
 """
 
 from __future__ import annotations
@@ -38,23 +38,41 @@ def _storage(connection: str) -> Any:
 
 
 def _jobs(connection: str) -> Any:
-    from airflow.providers.google.cloud.hooks.vertex_ai.batch_prediction_job import BatchPredictionJobHook
+    from google.cloud.aiplatform_v1.services.job_service import JobServiceClient
 
-    return BatchPredictionJobHook(gcp_conn_id=connection).get_job_service_client(gcp().region)
+    return JobServiceClient(
+        **_as_hooks_do(connection), client_options={"api_endpoint": f"{gcp().region}-aiplatform.googleapis.com"}
+    )
 
 
 def _dataflow(connection: str) -> Any:
     from airflow.providers.google.cloud.hooks.dataflow import DataflowHook
+    from googleapiclient.discovery import build
+    from googleapiclient.http import HttpRequest
 
-    return DataflowHook(gcp_conn_id=connection).get_conn()
+    hook = DataflowHook(gcp_conn_id=connection)
+
+    def alone(http: Any, *asked: Any, **more: Any) -> Any:
+        """A call on a connection of its own. httplib2's are not for many at once: a triggerer looks at many jobs, and a task
+        that is killed stops its job while it asks for it."""
+        return HttpRequest(hook._authorize(), *asked, **more)
+
+    return build("dataflow", "v1b3", http=hook._authorize(), requestBuilder=alone, cache_discovery=False)
 
 
 def _metrics(connection: str) -> Any:
-    from airflow.providers.google.common.consts import CLIENT_INFO
-    from airflow.providers.google.common.hooks.base_google import GoogleBaseHook
     from google.cloud.monitoring_v3 import MetricServiceClient
 
-    return MetricServiceClient(credentials=GoogleBaseHook(gcp_conn_id=connection).get_credentials(), client_info=CLIENT_INFO)
+    return MetricServiceClient(**_as_hooks_do(connection))
+
+
+def _as_hooks_do(connection: str) -> dict[str, Any]:
+    """What the provider's hooks make their clients with. Those of Vertex AI import its whole SDK, two to three times as much as
+    its clients need."""
+    from airflow.providers.google.common.consts import CLIENT_INFO
+    from airflow.providers.google.common.hooks.base_google import GoogleBaseHook
+
+    return {"credentials": GoogleBaseHook(gcp_conn_id=connection).get_credentials(), "client_info": CLIENT_INFO}
 
 
 MAKERS = {"bigquery": _bigquery, "storage": _storage, "jobs": _jobs, "dataflow": _dataflow, "metrics": _metrics}

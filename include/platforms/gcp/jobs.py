@@ -21,8 +21,10 @@ from airflow.providers.google.cloud.operators.bigquery import BigQueryInsertJobO
 from airflow.providers.google.cloud.operators.cloud_base import GoogleCloudBaseOperator
 from airflow.providers.google.cloud.operators.dataflow import DataflowStartFlexTemplateOperator
 from airflow.sdk.definitions.xcom_arg import XComArg
-from google.api_core.exceptions import Conflict, NotFound
-from google.cloud.bigquery import QueryJobConfig
+from google.api_core.exceptions import Conflict, NotFound, from_http_response
+from google.api_core.retry import Retry
+from google.auth.transport.requests import AuthorizedSession
+from google.cloud.bigquery import DEFAULT_RETRY, QueryJobConfig
 from googleapiclient.errors import HttpError
 
 from include.config import ModelConfig
@@ -34,6 +36,10 @@ from include.platforms.gcp.settings import gcp, terms
 from include.platforms.remote_jobs import MOST_ATTEMPTS, Found, Kind, RemoteJob, State, Terms, filled, known_state
 
 QUICK_POLL = 0.5  # seconds
+# How long a service that is busy is asked again whether it has a job, and how it does: seconds, and for Dataflow tries more.
+PATIENCE, TRIES = 60, 3
+LAUNCHES = "https://dataflow.googleapis.com/v1b3"
+ACCEPTED_SECONDS = 60.0  # that a job of Vertex AI or Dataflow may take to be accepted
 
 
 class _GoogleJob(RemoteJob):
@@ -131,7 +137,7 @@ class _VertexJob(_GoogleJob, GoogleCloudBaseOperator):
 
     def _find(self, name: str) -> tuple[str, Found]:
         asked = {"parent": gcp().parent, "filter": f'display_name="{name}"'}
-        jobs = sorted(getattr(self.client, self.listed)(request=asked), key=lambda job: job.create_time)
+        jobs = sorted(getattr(self.client, self.listed)(request=asked, **_again()), key=lambda job: job.create_time)
         return (jobs[0].name, self._with_price(_vertex(jobs[0]))) if jobs else ("", Found("absent"))
 
     def _start(self, context: Any) -> str:
@@ -163,7 +169,7 @@ class CustomJob(_VertexJob):
     kind, listed = "custom", "list_custom_jobs"
 
     def _create(self, told: dict[str, Any]) -> Any:
-        return self.client.create_custom_job(parent=gcp().parent, custom_job=told)
+        return self.client.create_custom_job(parent=gcp().parent, custom_job=told, retry=None, timeout=ACCEPTED_SECONDS)
 
 
 class BatchPrediction(_VertexJob):
@@ -185,18 +191,24 @@ class BatchPrediction(_VertexJob):
         return ref
 
     def _create(self, told: dict[str, Any]) -> Any:
-        return self.client.create_batch_prediction_job(parent=gcp().parent, batch_prediction_job=told)
+        return self.client.create_batch_prediction_job(
+            parent=gcp().parent, batch_prediction_job=told, retry=None, timeout=ACCEPTED_SECONDS
+        )
 
     def finish(self, context: Any, event: Mapping[str, Any]) -> dict[str, Any]:
         """`output`: the table with the answers, as the job itself tells it."""
         result = super().finish(context, event)
-        told = self.client.get_batch_prediction_job(name=result["ref"]).output_info
+        told = self.client.get_batch_prediction_job(name=result["ref"], **_again()).output_info
         dataset = told.bigquery_output_dataset.removeprefix("bq://")
         return {**result, "output": f"{dataset}.{told.bigquery_output_table}"}
 
 
 class DataflowJob(_GoogleJob, DataflowStartFlexTemplateOperator):
-    """A run of a Flex Template. Dataflow allows one active job of a name, and lists those that have ended."""
+    """A run of a Flex Template. Dataflow allows one active job of a name, and lists those that have ended.
+
+    It is launched by no client of the provider: those ask again by themselves, and of a job that has ended meanwhile there
+    would be two.
+    """
 
     template_fields = ("request", "after")
     template_fields_renderers: ClassVar[dict[str, str]] = {"request": "json"}
@@ -216,17 +228,22 @@ class DataflowJob(_GoogleJob, DataflowStartFlexTemplateOperator):
         self.prepare(model, step, request, after)
 
     def _find(self, name: str) -> tuple[str, Found]:
-        where = {"projectId": gcp().project, "location": gcp().region, "name": name}
-        answer = self.client.projects().locations().jobs().list(**where).execute(num_retries=3)
-        found = sorted(answer.get("jobs", []), key=lambda job: str(job["createTime"]))
+        jobs, found = self.client.projects().locations().jobs(), []
+        asked = jobs.list(projectId=gcp().project, location=gcp().region, name=name)
+        while asked is not None:
+            answer = asked.execute(num_retries=TRIES)
+            if answer.get("failedLocation"):
+                raise JobFailed(f"{name}: Dataflow cannot say whether there is such a job; nothing was started")
+            found += answer.get("jobs", [])
+            asked = jobs.list_next(asked, answer)
+        found.sort(key=lambda job: str(job["createTime"]))
         return (found[0]["id"], self._with_price(_dataflow(found[0]))) if found else ("", Found("absent"))
 
     def _start(self, context: Any) -> str:
         request: Any = self.request
         self.body = {"launchParameter": {**filled(request["launch"], self.name), "jobName": self.name}}
-        where = {"location": gcp().region, "project_id": gcp().project}
         try:
-            ref = str(DataflowHook(gcp_conn_id=self.gcp_conn_id).launch_job_with_flex_template(body=self.body, **where)["id"])
+            ref = self._launch()
         except Exception:
             ref, found = self._find(self.name)
             if found.state == "absent":
@@ -234,6 +251,14 @@ class DataflowJob(_GoogleJob, DataflowStartFlexTemplateOperator):
             self.log.info("%s was accepted, but the answer was lost", self.name)
         DataflowJobLink.persist(context=context, project_id=gcp().project, region=gcp().region, job_id=ref)
         return ref
+
+    def _launch(self) -> str:
+        where = f"{LAUNCHES}/projects/{gcp().project}/locations/{gcp().region}/flexTemplates:launch"
+        with AuthorizedSession(DataflowHook(gcp_conn_id=self.gcp_conn_id).get_credentials()) as session:
+            answer = session.post(where, json=self.body, timeout=ACCEPTED_SECONDS)
+        if not answer.ok:
+            raise from_http_response(answer)
+        return str(answer.json()["job"]["id"])
 
     def _price(self) -> float:
         return prices.hourly("dataflow", gcp().dataflow_machine) * int(gcp().dataflow_workers)
@@ -247,16 +272,20 @@ VERTEX_STATES: dict[str, State] = {
     **dict.fromkeys(("JOB_STATE_FAILED", "JOB_STATE_CANCELLED", "JOB_STATE_EXPIRED", "JOB_STATE_PARTIALLY_SUCCEEDED"), "failed"),
 }
 DATAFLOW_STATES: dict[str, State] = {
-    **dict.fromkeys(("JOB_STATE_QUEUED", "JOB_STATE_PENDING", "JOB_STATE_RUNNING"), "running"),
+    # By Google's own words, STOPPED is what has not yet started to run.
+    **dict.fromkeys(("JOB_STATE_STOPPED", "JOB_STATE_QUEUED", "JOB_STATE_PENDING", "JOB_STATE_RUNNING"), "running"),
+    "JOB_STATE_RESOURCE_CLEANING_UP": "running",
     **dict.fromkeys(("JOB_STATE_CANCELLING", "JOB_STATE_DRAINING"), "stopping"),
     "JOB_STATE_DONE": "succeeded",
-    **dict.fromkeys(("JOB_STATE_FAILED", "JOB_STATE_CANCELLED", "JOB_STATE_DRAINED", "JOB_STATE_STOPPED"), "failed"),
+    **dict.fromkeys(("JOB_STATE_FAILED", "JOB_STATE_CANCELLED", "JOB_STATE_DRAINED"), "failed"),
 }
 
 
 def _look_at_query(asked: Any, ref: str) -> Found:
     try:
-        job = asked.get_job(ref, project=gcp().project, location=gcp().location)
+        job = asked.get_job(
+            ref, project=gcp().project, location=gcp().location, retry=DEFAULT_RETRY.with_timeout(PATIENCE), timeout=PATIENCE
+        )
     except NotFound:
         return Found("absent")
     seconds = (job.ended - job.started).total_seconds() if job.started and job.ended else 0.0
@@ -271,21 +300,33 @@ def _vertex(job: Any) -> Found:
     state, told = known_state(VERTEX_STATES, job.state.name, job.error.message)
     begun, over = job.start_time, job.end_time
     seconds = (over - begun).total_seconds() if begun and over else 0.0
-    stats = getattr(job, "completion_stats", None)
-    if state == "succeeded" and stats and (failed := stats.failed_count + stats.incomplete_count):
-        state, told = "failed", f"{failed} rows were not scored; its errors table says why"
+    if job.state.name in ("JOB_STATE_SUCCEEDED", "JOB_STATE_PARTIALLY_SUCCEEDED") and (lost := _lost(job)):
+        why = "".join(f": {one.message}" for one in job.partial_failures[:1])
+        state, told = "failed", f"{lost} rows were not scored; its errors table says why{why}"
     return Found(state, told, seconds)
+
+
+def _lost(job: Any) -> int:
+    """How many rows of a batch prediction have no score, as far as Vertex AI knows: -1 are those that it has not counted."""
+    stats = getattr(job, "completion_stats", None)
+    return int(stats.failed_count + max(stats.incomplete_count, 0)) if stats else 0
+
+
+def _again() -> dict[str, Any]:
+    """For calls of Vertex AI that change nothing, or nothing more when they are made twice: its clients do not ask again by
+    themselves."""
+    return {"retry": Retry(timeout=PATIENCE), "timeout": PATIENCE}
 
 
 def _look_at_vertex(get: str, asked: Any, ref: str) -> Found:
     try:
-        return _vertex(getattr(asked, get)(name=ref))
+        return _vertex(getattr(asked, get)(name=ref, **_again()))
     except NotFound:
         return Found("absent")
 
 
 def _stop_vertex(cancel: str, asked: Any, ref: str) -> None:
-    getattr(asked, cancel)(name=ref)
+    getattr(asked, cancel)(name=ref, **_again())
 
 
 def _dataflow(job: Mapping[str, Any]) -> Found:
@@ -299,20 +340,20 @@ def _look_at_dataflow(asked: Any, ref: str) -> Found:
     where = {"projectId": gcp().project, "location": gcp().region, "jobId": ref}
     jobs = asked.projects().locations().jobs()
     try:
-        found = _dataflow(jobs.get(**where).execute(num_retries=3))
+        found = _dataflow(jobs.get(**where).execute(num_retries=TRIES))
     except HttpError as error:
         if error.resp.status == 404:
             return Found("absent")
         raise
     if found.state != "failed":
         return found
-    told = jobs.messages().list(**where, minimumImportance="JOB_MESSAGE_ERROR").execute(num_retries=3).get("jobMessages", [])
+    told = jobs.messages().list(**where, minimumImportance="JOB_MESSAGE_ERROR").execute(num_retries=TRIES).get("jobMessages", [])
     return Found(found.state, ": ".join([found.told, *(one["messageText"] for one in told[-1:])]), found.seconds)
 
 
 def _stop_dataflow(asked: Any, ref: str) -> None:
     where = {"projectId": gcp().project, "location": gcp().region, "jobId": ref}
-    asked.projects().locations().jobs().update(**where, body={"requestedState": "JOB_STATE_CANCELLED"}).execute(num_retries=3)
+    asked.projects().locations().jobs().update(**where, body={"requestedState": "JOB_STATE_CANCELLED"}).execute(num_retries=TRIES)
 
 
 def _moment(text: str | None) -> float | None:

@@ -90,6 +90,20 @@ def test_copies(bucket: Any, cloud: GoogleCloud) -> None:
     assert "lake/source/lake/copy" in [call["subject"] for call in cloud.calls("storage", operation="objects.copy")]
 
 
+def test_an_object_tells_of_its_key(bucket: Any) -> None:
+    key = "projects/local-project/locations/us/keyRings/ring/cryptoKeys/key"
+    blob = bucket.blob("one", kms_key_name=key)
+    blob.upload_from_string(b"1")
+    assert bucket.get_blob("one").kms_key_name == f"{key}/cryptoKeyVersions/1"
+    with bucket.blob("two", kms_key_name=key).open("wb") as file:
+        file.write(b"2")
+    assert bucket.get_blob("two").kms_key_name == f"{key}/cryptoKeyVersions/1"
+    bucket.blob("plain").rewrite(blob)
+    bucket.blob("moved", kms_key_name=f"{key}2").rewrite(blob)
+    assert bucket.get_blob("plain").kms_key_name is None
+    assert bucket.get_blob("moved").kms_key_name == f"{key}2/cryptoKeyVersions/1"
+
+
 def test_buckets(cloud: GoogleCloud) -> None:
     client = storage.Client(PROJECT)
     bucket = client.create_bucket("lake", location="us-central1")
