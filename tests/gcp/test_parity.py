@@ -74,6 +74,16 @@ def test_monitoring_says_the_same_and_counts_the_same(predicted: Place, laptop: 
         assert rounded(there["quality"]) == rounded(on_laptop["quality"])
 
 
+def test_scores_made_inside_dataflow_are_the_same(trained: Place, laptop: Path) -> None:
+    day, kinds = DAYS[3], ("batch-prediction-job", "dataflow-job")
+    before = len(trained.cloud.jobs())
+    with trained.settings(scoring="dataflow"):
+        run = run_dag(PREDICT, day)
+    assert run.state == "success", states(run)
+    assert same(trained.rows(day), rows(live_file(laptop, day)))
+    assert [job["kind"] for job in trained.cloud.jobs()[before:] if job["kind"] in kinds] == ["dataflow-job"] * 2
+
+
 def test_what_was_before_is_put_back(predicted: Place) -> None:
     day = DAYS[1]
     one = predicted.rows(day, "flight_id, run_id, score")
