@@ -113,6 +113,19 @@ def kind_of(cloud: str, kind: str) -> Kind:
     return found
 
 
+def stop(kind: Kind, client: Any, ref: str) -> None:
+    """Stop a job. One that has ended since it was looked at cannot be stopped any more, and need not be.
+
+    Raises:
+        Exception: of the service, if it runs on.
+    """
+    try:
+        kind.stop(client, ref)
+    except Exception:
+        if kind.look(client, ref).state == "running":
+            raise
+
+
 class RemoteJob:
     """What all operators of remote jobs share; stands before the provider's operator among the bases of a class.
 
@@ -201,7 +214,7 @@ class RemoteJob:
         ref, found = self._find(self.name)
         if found.state == "running":
             self.log.info("stopping %s", self.name)
-            kind_of(self.cloud, self.kind).stop(self.client, ref)
+            stop(kind_of(self.cloud, self.kind), self.client, ref)
 
     def _find(self, name: str) -> tuple[str, Found]:
         """The job of this name: how the service refers to it, and its state."""
@@ -240,7 +253,7 @@ class RemoteJob:
         while (found := self._look()).state in ("running", "stopping"):
             if time.monotonic() > deadline and found.state == "running":
                 self.log.error("%s has run for more than %s: it is stopped", self.name, terms.hours_variable)
-                kind_of(self.cloud, self.kind).stop(self.client, self.ref)
+                stop(kind_of(self.cloud, self.kind), self.client, self.ref)
             time.sleep(self.poll_seconds)
         return found
 
@@ -287,7 +300,7 @@ class JobTrigger(BaseTrigger):
                     break
                 if time.time() > self.until and not stopped:
                     told, stopped = f"it ran for more than {self.limit} and was stopped", True
-                    await asyncio.to_thread(kind.stop, client, self.ref)
+                    await asyncio.to_thread(stop, kind, client, self.ref)
             except Exception as error:
                 failures, told = failures + 1, f"the service could not be asked: {error}"
                 self.log.warning("%s: %s", self.name, error)
@@ -300,4 +313,4 @@ class JobTrigger(BaseTrigger):
         kind = kind_of(self.cloud, self.kind)
         client = kind.client(self.connection)
         if kind.look(client, self.ref).state == "running":
-            kind.stop(client, self.ref)
+            stop(kind, client, self.ref)
