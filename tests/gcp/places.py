@@ -7,7 +7,7 @@ import os
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -129,9 +129,6 @@ class Place:
         return sorted(
             self.ask(f"SELECT {columns} FROM `{PROJECT}.{self.name}.{model}_{kind}` WHERE partition_date = DATE '{day}'")
         )
-
-    def named(self, name: str) -> Place:
-        return replace(self, name=name)
 
 
 def packed_model(archive: bytes) -> bytes:

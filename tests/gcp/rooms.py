@@ -81,7 +81,7 @@ def filled_cloud(folder: Path) -> GoogleCloud:
         spec = {"image": PIPELINE, "sdkInfo": {"language": "PYTHON"}, "metadata": {"name": "trial", "parameters": parameters}}
         bucket.blob("trials/trial.json").upload_from_string(json.dumps(spec))
         bucket.blob("models/1/model.json").upload_from_string(json.dumps({"offset": 100}))
-        tables.make_dataset()
+        bigquery.create_dataset(DATASET)
         for name, select in TABLES.items():
             bigquery.query_and_wait(f"CREATE TABLE {tables.named(name)} AS {select}")
         asked = ExtractJobConfig(destination_format="PARQUET")

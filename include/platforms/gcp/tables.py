@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from google.api_core.exceptions import Conflict, NotFound
-from google.cloud.bigquery import Dataset, SchemaField, Table, TimePartitioning
+from google.api_core.exceptions import NotFound
+from google.cloud.bigquery import SchemaField, Table, TimePartitioning
 
 from include import partitions, queries
 from include.config import ColumnType, ModelConfig
@@ -255,16 +255,6 @@ def _let_booleans_be_listed() -> None:
 
 def key_type(model: ModelConfig) -> str:
     return TYPES[model.source.columns[model.source.key]]
-
-
-def make_dataset() -> None:
-    """The dataset of the settings, for those who have none yet."""
-    made = Dataset(f"{gcp().project}.{gcp().dataset}")
-    made.location = gcp().location
-    try:
-        _client().create_dataset(made)
-    except Conflict:
-        return
 
 
 def _get(table: str) -> Table | None:
