@@ -363,7 +363,9 @@ def _show(model: ModelConfig, partition: date) -> None:
             (live["quarantine"], tables.quarantine(model)),
             (live["location"], tables.predictions(model)),
         ):
-            name = hashlib.sha256(f"{target} {partition} {live['version']} {shown}".encode()).hexdigest()[:16]
+            # BigQuery knows a name for months: another dataset of the project, a table or a ledger made anew has others.
+            facts = f"{tables.born(target)} {partition} {live['version']} {live['digest']} {shown}"
+            name = hashlib.sha256(facts.encode()).hexdigest()[:16]
             jobs.run_once(f"aileron-publish-{name}", requests.publication(model, partition, source, target))
         if publications.history(model.name, partition)[-1].body["version"] == live["version"]:
             return

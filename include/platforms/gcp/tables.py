@@ -125,9 +125,7 @@ def keep_for_ever(table: str) -> None:
     Raises:
         LookupError: if it is gone.
     """
-    found = _get(table)
-    if found is None:
-        raise LookupError(f"BigQuery has no table {full(table)}: clear the tasks that make it")
+    found = _needed(table)
     if found.expires is not None:
         found.expires = None
         _client().update_table(found, ["expires"])
@@ -172,11 +170,22 @@ def made(table: str) -> str:
     Raises:
         LookupError: if there is no such table.
     """
-    found = _get(table)
-    if found is None:
-        raise LookupError(f"BigQuery has no table {full(table)}: clear the tasks that make it")
-    facts = f"{full(table)} {found.created.isoformat()} {found.num_rows} {found.num_bytes}"
+    found = _needed(table)
+    facts = f"{_born(found)} {found.num_rows} {found.num_bytes}"
     return hashlib.sha256(facts.encode()).hexdigest()[:16]
+
+
+def born(table: str) -> str:
+    """The table and when it was made, whatever becomes of its rows.
+
+    Raises:
+        LookupError: if there is no such table.
+    """
+    return _born(_needed(table))
+
+
+def _born(found: Table) -> str:
+    return f"{found.full_table_id} {found.created.isoformat()}"
 
 
 def checked(name: str) -> str:
@@ -262,6 +271,13 @@ def _get(table: str) -> Table | None:
         found: Table = _client().get_table(full(table))
     except NotFound:
         return None
+    return found
+
+
+def _needed(table: str) -> Table:
+    found = _get(table)
+    if found is None:
+        raise LookupError(f"BigQuery has no table {full(table)}: clear the tasks that make it")
     return found
 
 

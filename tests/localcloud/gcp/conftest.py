@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.jobs.conftest import model as model
 from tests.localcloud.gcp.cloud import GoogleCloud
 
 
