@@ -124,24 +124,28 @@ def model_schema() -> str:
     return json.dumps(ModelConfig.model_json_schema(), indent=2) + "\n"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m include.cli", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True)
+def parser() -> argparse.ArgumentParser:
+    whole = argparse.ArgumentParser(prog="python -m include.cli", description=__doc__.splitlines()[0])
+    commands = whole.add_subparsers(dest="command", required=True)
     commands.add_parser("check-models", help="is every folder under include/models usable?")
-    commands.add_parser("new-model", help="scaffold one").add_argument("name")
+    commands.add_parser("new-model", help="scaffold one").add_argument("name", help="a-z, 0-9 and _, a letter first")
     commands.add_parser("model-schema", help="write the JSON Schema of model.yaml")
     put_back = commands.add_parser("restore", help="put back the version of a partition before the present one")
-    put_back.add_argument("model")
+    put_back.add_argument("model", help="its name")
     put_back.add_argument("partition", help="YYYY-MM-DD")
     who = commands.add_parser("champion", help="who is champion, or was at a moment")
-    who.add_argument("model")
+    who.add_argument("model", help="its name")
     who.add_argument("--at", help="moment with time zone, ISO 8601")
     how = commands.add_parser("explain", help="from a prediction back to the commit, or from a snapshot to its predictions")
-    how.add_argument("model")
+    how.add_argument("model", help="its name")
     how.add_argument("key", nargs="?", help="key of the predicted row")
     how.add_argument("--partition", help="YYYY-MM-DD, where a key was predicted on several days")
     how.add_argument("--snapshot", help="id of a snapshot, as a verdict names it")
-    chosen = parser.parse_args(arguments)
+    return whole
+
+
+def main(arguments: list[str] | None = None) -> int:
+    chosen = parser().parse_args(arguments)
     try:
         if chosen.command == "check-models":
             return check_models()

@@ -71,8 +71,8 @@ class Labels(Section):
 
 
 class Features(Section):
-    numeric: list[Name] = []
-    categorical: list[Name] = []
+    numeric: list[Name] = Field(default=[], description="Columns of features.sql with numbers, or with true and false")
+    categorical: list[Name] = Field(default=[], description="Columns of features.sql with text")
 
     @property
     def names(self) -> list[str]:
@@ -97,14 +97,14 @@ class Prediction(Section):
     max_score_shift: Annotated[float, Field(gt=0)] = Field(
         default=0.25, description="Largest tolerated distance (Kolmogorov-Smirnov, 0..1) of the scores from the partitions before"
     )
-    max_active_runs: Annotated[int, Field(ge=1, le=64)] = 4
+    max_active_runs: Annotated[int, Field(ge=1, le=64)] = Field(default=4, description="Partitions that are predicted at once")
     arrivals_lookback: Annotated[int, Field(ge=1, le=366)] = Field(
         default=14, description="How many of the partitions that landed last are checked for late data"
     )
 
 
 class Search(Section):
-    """What `tune` may choose from. Every combination is tried on the last days before the holdout, never on the holdout."""
+    """What `tune` may choose from. Every trial is judged on the last days before the holdout, never on the holdout."""
 
     trials: Annotated[int, Field(ge=1, le=200)] = Field(
         default=12, description="Parameter sets that are tried; 1 tries only the first"
@@ -128,7 +128,9 @@ class Governor(Section):
     cooldown_hours: Annotated[float, Field(ge=0, le=8760)] = Field(
         default=20, description="Between admitted runs that nobody started by hand"
     )
-    runs_per_month: Annotated[int, Field(ge=1, le=1000)] = 20
+    runs_per_month: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=20, description="Admitted runs of a calendar month, those by hand among them"
+    )
     cost_per_month: Annotated[float, Field(ge=0)] | None = Field(default=None, description="Budget; null for none")
     cost_per_hour: Annotated[float, Field(ge=0)] = Field(
         default=0.0, description="Of the machines that train, in the budget's currency"
@@ -147,8 +149,10 @@ class Training(Section):
     holdout_days: Annotated[int, Field(ge=1, le=365)] = Field(
         default=14, description="The last days of the window: never trained on"
     )
-    min_rows: Annotated[int, Field(ge=1)] = 1000
-    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 7
+    min_rows: Annotated[int, Field(ge=1)] = Field(default=1000, description="Labelled rows to learn from, the holdout apart")
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(
+        default=7, description="The same snapshot and seed give the same model, byte for byte"
+    )
     max_trees: Annotated[int, Field(ge=1, le=5000)] = Field(default=300, description="Early stopping mostly takes fewer")
     search: Search = Search()
     governor: Governor = Governor()
@@ -273,9 +277,9 @@ class Labelling(Section):
 
 
 class ModelConfig(Section):
-    name: Name
-    title: Annotated[str, Field(min_length=1)]
-    description: Annotated[str, Field(min_length=1)]
+    name: Name = Field(description="That of the folder; tables, paths and DAG ids are made of it")
+    title: Annotated[str, Field(min_length=1)] = Field(description="What people read in the UI, on pages and in mails")
+    description: Annotated[str, Field(min_length=1)] = Field(description="What is predicted, in a sentence; shown with the DAGs")
     owner: Owner
     tier: Annotated[int, Field(ge=1, le=3)] = Field(
         default=2, description="1: wakes people at night, 2: working hours, 3: whenever"
