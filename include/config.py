@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 INCLUDE = Path(__file__).resolve().parent
 REPOSITORY = INCLUDE.parent
 MODELS = INCLUDE / "models"
+STAMP = INCLUDE / "REVISION"  # of a bundle; a working copy has none
 
 # The safe loader in C, where PyYAML was built with it: a hundred models are read at every parse.
 SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -441,12 +442,20 @@ def settings() -> Settings:
         lake=lake,
         ledger=env.get("AILERON_LEDGER") or f"file://{lake}/ledger",
         registry=env.get("AILERON_REGISTRY") or f"sqlite:///{lake}/registry.db",
-        revision=env.get("AILERON_REVISION") or _git_revision(),
+        revision=env.get("AILERON_REVISION") or stamped_revision() or _git_revision(),
     )
 
 
+def stamped_revision() -> str:
+    """The commit that this code was bundled from; empty in a working copy."""
+    try:
+        return STAMP.read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
 def _git_revision() -> str:
-    """The commit checked out here, read from .git (no git needed); "unknown" in a bundle without one."""
+    """The commit checked out here, read from .git (no git needed); "unknown" without one."""
     git = REPOSITORY / ".git"
     try:
         head = (git / "HEAD").read_text().strip()

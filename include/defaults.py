@@ -9,7 +9,7 @@ from airflow.sdk import CronPartitionTimetable, ExceptionRetryPolicy, Param, Ret
 from airflow.sdk.definitions.param import ParamsDict
 
 from include import partitions
-from include.config import ModelConfig, settings
+from include.config import ModelConfig, settings, stamped_revision
 from include.notifications import FailureMail
 
 # A ValueError says that what was given is wrong: the same try would fail the same way, so people hear of it at once.
@@ -39,6 +39,8 @@ def dag_arguments(model: ModelConfig, kind: str, doc: str, **arguments: Any) -> 
             f"pipeline:{kind}",
             f"platform:{model.platform or settings().platform}",
             f"tier:{model.tier}",
+            # Of a bundle only: a deployment waits for it, and a version of a DAG tells which code it was.
+            *([f"revision:{revision}"] if (revision := stamped_revision()) else []),
         ],
         "owner_links": {model.owner.team: f"mailto:{model.owner.emails[0]}"},
         "start_date": datetime.combine(model.start, time.min, UTC),
