@@ -6,6 +6,7 @@ python -m include.cli restore flight_delays 2013-04-01
 python -m include.cli champion flight_delays --at 2013-04-01T12:00:00+00:00
 python -m include.cli explain flight_delays 2013-04-01-EV-4357-EWR-1600
 python -m include.cli explain flight_delays --snapshot 2013-04-01-0123456789abcdef
+python -m include.cli bigquery-ml flight_delays project.dataset 2013-04-01
 python -m include.cli model-schema
 """
 
@@ -19,7 +20,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from include import champions, lineage, partitions, queries, validation
+from include import bigquery_ml, champions, lineage, partitions, queries, validation
 from include.config import INCLUDE, InvalidModel, ModelConfig, load_model, models_folder, read_model
 from include.core.files import replacing
 
@@ -112,6 +113,14 @@ def explain(name: str, key: str | None, partition: str | None, snapshot: str | N
     return 0
 
 
+def print_bigquery_ml(name: str, dataset: str, day: str) -> int:
+    """The statements of BigQuery ML that learn as of a day, measure, and predict the day."""
+    model, partition = load_model(name), partitions.parse(day)
+    made = bigquery_ml.statements(model, dataset, partition, partition)
+    print(f"{made.create};\n\n{made.evaluate};\n\n{made.predict};")
+    return 0
+
+
 def _print_steps(steps: list[lineage.Step]) -> None:
     for step in steps:
         print(step.what)
@@ -136,6 +145,10 @@ def parser() -> argparse.ArgumentParser:
     who = commands.add_parser("champion", help="who is champion, or was at a moment")
     who.add_argument("model", help="its name")
     who.add_argument("--at", help="moment with time zone, ISO 8601")
+    sql = commands.add_parser("bigquery-ml", help="the SQL of a model of BigQuery ML, with the same features and labels")
+    sql.add_argument("model", help="its name")
+    sql.add_argument("dataset", help="project.dataset of the source tables")
+    sql.add_argument("day", help="YYYY-MM-DD: to learn as of, and to predict")
     how = commands.add_parser("explain", help="from a prediction back to the commit, or from a snapshot to its predictions")
     how.add_argument("model", help="its name")
     how.add_argument("key", nargs="?", help="key of the predicted row")
@@ -157,6 +170,8 @@ def main(arguments: list[str] | None = None) -> int:
             return champion(chosen.model, chosen.at)
         if chosen.command == "explain":
             return explain(chosen.model, chosen.key, chosen.partition, chosen.snapshot)
+        if chosen.command == "bigquery-ml":
+            return print_bigquery_ml(chosen.model, chosen.dataset, chosen.day)
         Path(SCHEMA).write_text(model_schema())
         print(SCHEMA)
         return 0

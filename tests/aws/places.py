@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -20,6 +21,8 @@ from demo import aws_landing
 from include.config import REPOSITORY
 from include.platforms.aws import tables
 from include.platforms.aws.settings import AwsSettings
+from tests.alike import packed_model
+from tests.conformance.places import READ
 from tests.localcloud.cloud import LocalCloud, trial_image
 
 BUCKET = "flights"
@@ -38,13 +41,39 @@ IMAGES = {
 # Suites ask dozens of questions of one kind, which change nothing: of each suite one of them is enough.
 OUR_QUESTIONS = r"""^(?!SELECT (\* FROM|\w+ AS unexpected_values|sum\(CASE|avg|"Unexp|flight_id|count\(\*\) AS count_))"""
 QUICK = 0.1  # seconds between two looks
-READ = "flight_id, score, decision, model_version"
 
 
 @cache
 def client(cloud: LocalCloud, service: str) -> Any:
     """Making one takes longer than most calls with it."""
     return cloud.client(service)
+
+
+@contextmanager
+def started(folder: Path) -> Iterator[LocalCloud]:
+    """A cloud with our bucket."""
+    with LocalCloud(folder, IMAGES, start_seconds=0.1, job_seconds=0.2) as cloud:
+        cloud.client("s3").create_bucket(Bucket=BUCKET)
+        yield cloud
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The objects below a prefix of the bucket."""
+
+    s3: Any
+    prefix: str
+
+    def keys(self, prefix: str = "") -> list[str]:
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{self.prefix}/{prefix}")
+        return [one["Key"].removeprefix(f"{self.prefix}/") for page in pages for one in page.get("Contents", [])]
+
+    def read(self, name: str) -> bytes:
+        content: bytes = self.s3.get_object(Bucket=BUCKET, Key=f"{self.prefix}/{name}")["Body"].read()
+        return content
+
+    def write(self, name: str, content: bytes) -> None:
+        self.s3.put_object(Bucket=BUCKET, Key=f"{self.prefix}/{name}", Body=content)
 
 
 @dataclass(frozen=True)
@@ -119,20 +148,46 @@ class Place:
                 glue.create_partition(DatabaseName=name, TableName=table["Name"], PartitionInput=given)
         return place
 
-    def land(self, source: Path) -> None:
+    def land_all(self, source: Path) -> None:
         """What a simulated source system has landed in a folder `source`."""
         aws_landing.land(source, self.lake, self.name, self.client)
 
+    def objects(self) -> Prefix:
+        return Prefix(self.client("s3"), self.name)
+
     def keys(self, prefix: str = "") -> list[str]:
         """Names of objects, without the prefix of the place."""
-        pages = self.client("s3").get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{self.name}/{prefix}")
-        return [one["Key"].removeprefix(f"{self.name}/") for page in pages for one in page.get("Contents", [])]
+        return self.objects().keys(prefix)
 
     def read(self, uri: str) -> bytes:
         """An object, by its URI or by its name in this place."""
-        bucket, _, key = uri.removeprefix("s3://").partition("/") if "://" in uri else (BUCKET, "", f"{self.name}/{uri}")
-        content: bytes = self.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
-        return content
+        prefix, _, name = uri.removeprefix(f"s3://{BUCKET}/").partition("/") if "://" in uri else (self.name, "", uri)
+        return Prefix(self.client("s3"), prefix).read(name)
+
+    def model(self, artifact: str) -> bytes:
+        return packed_model(self.read(artifact))
+
+    def landed(self, day: str, table: str) -> pa.Table:
+        content = self.read(f"source/{table}/partition_date={day}/data.parquet")
+        return pq.read_table(io.BytesIO(content), partitioning=None)
+
+    def land(self, day: str, table: str, rows: pa.Table) -> None:
+        """A partition lands again: without its marker until it is whole."""
+        s3, folder, content = self.client("s3"), f"source/{table}/partition_date={day}", io.BytesIO()
+        pq.write_table(rows, content)
+        s3.delete_object(Bucket=BUCKET, Key=f"{self.name}/{folder}/_SUCCESS")
+        self.objects().write(f"{folder}/data.parquet", content.getvalue())
+        self.objects().write(f"{folder}/_SUCCESS", json.dumps({"rows": rows.num_rows}).encode())
+
+    def take_away(self, day: str, table: str) -> None:
+        for key in self.keys(f"source/{table}/partition_date={day}/"):
+            self.client("s3").delete_object(Bucket=BUCKET, Key=f"{self.name}/{key}")
+
+    def machines(self) -> list[dict[str, Any]]:
+        return [job for job in self.cloud.jobs() if job["service"] == "sagemaker"]
+
+    def calls(self) -> list[dict[str, Any]]:
+        return self.cloud.calls()
 
     def live(self, day: str, kind: str = "predictions", model: str = "flight_delays") -> pa.Table | None:
         """What readers see of a partition, found as Athena finds it: by the catalog. None if they see no such partition."""
@@ -167,6 +222,15 @@ class Place:
         pages = athena.get_paginator("get_query_results").paginate(QueryExecutionId=asked["QueryExecutionId"])
         rows = [[cell.get("VarCharValue") for cell in row["Data"]] for page in pages for row in page["ResultSet"]["Rows"]]
         return rows[1:]
+
+    def reader(self, day: str) -> Callable[[], tuple[int, int]]:
+        sql = f"SELECT COUNT(*), COUNT(DISTINCT run_id) FROM flight_delays_predictions WHERE partition_date = DATE '{day}'"
+
+        def look() -> tuple[int, int]:
+            ((rows, runs),) = self.ask(sql)
+            return int(rows or 0), int(runs or 0)
+
+        return look
 
     @staticmethod
     def _status(athena: Any, execution: str) -> dict[str, Any]:

@@ -9,12 +9,12 @@ import pytest
 
 from include import ledger
 from include.registry import registry
-from tests.aws.conftest import AS_OF, DAYS
+from tests.alike import CLOSE, found_of_training, records, same, unpacked_model
 from tests.aws.places import Place
-from tests.aws.test_parity import found_of_training, model_of, records, same
 from tests.dag_runs import run_dag, states
 from tests.dags.conftest import copied, lake_only
 from tests.dags.lakes import MODEL, MONITOR, PREDICT, TRAIN, live_file, rows
+from tests.flights import AS_OF, DAYS
 from tests.killed import Killed, killed_everywhere, run_of
 
 pytestmark = [pytest.mark.localcloud, pytest.mark.timeout(1800)]
@@ -46,14 +46,14 @@ def test_a_training_killed_everywhere(trained: Place, laptop: Path, quick_models
     }  # fmt: skip
     assert found.kills >= 80 and {boundary["when"] for boundary in found.boundaries} == {"before", "after"}
     with place.settings():
-        there = found_of_training(MODEL)
+        there = found_of_training()
         pointed = registry().alias(MODEL, "champion")
         assert_done_once(found)
         assert len(records("promotion")) == len(records("approval")) == 1
     with lake_only(laptop, quick_models):
-        here = found_of_training(MODEL)
-    assert model_of(there.pop("artifact"), place) == model_of(here.pop("artifact"))
-    assert there.pop("metrics") == pytest.approx(here.pop("metrics"), abs=1e-9) and there == here
+        here = found_of_training()
+    assert place.model(there.pop("artifact")) == unpacked_model(here.pop("artifact"))
+    assert there.pop("metrics") == pytest.approx(here.pop("metrics"), abs=CLOSE) and there == here
     assert pointed is not None and pointed.version == "1"
     listed = place.client("sagemaker").list_model_packages(ModelPackageGroupName="killed-flight-delays")
     assert len(listed["ModelPackageSummaryList"]) == 1

@@ -13,10 +13,10 @@ import pytest
 from botocore.model import Shape
 from botocore.validate import ParamValidator
 
-from tests.aws.conftest import DAYS
 from tests.aws.places import ROLE, Place
 from tests.dag_runs import run_dag, states
 from tests.dags.lakes import MONITOR
+from tests.flights import DAYS
 
 pytestmark = [pytest.mark.localcloud, pytest.mark.timeout(1200)]
 

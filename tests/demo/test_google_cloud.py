@@ -18,7 +18,7 @@ from demo.google_cloud import BUCKET, DATASET, PIPELINES, PROJECT, GoogleCloud, 
 from demo.stack import StackFailed
 from include.config import REPOSITORY
 
-pytestmark = pytest.mark.localcloud
+pytestmark = [pytest.mark.localcloud, pytest.mark.gcp]
 
 OF_GOOGLE = ("GOOGLE_", "CLOUDSDK_")
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import io
+import json
 import os
-import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from demo import gcp_landing
 from include.config import REPOSITORY
 from include.platforms.gcp import jobs
 from include.platforms.gcp.settings import GcpSettings
+from tests.alike import packed_model
+from tests.conformance.places import READ
 from tests.localcloud.gcp.cloud import PROJECT, REGION, GoogleCloud
 
 BUCKET = "flights"
@@ -41,7 +46,40 @@ IMAGES = {
     },
 }
 QUICK = 0.1  # seconds between two looks
-READ = "flight_id, score, decision, model_version"
+RENTED = ("custom-job", "batch-prediction-job", "dataflow-job")
+
+
+@contextmanager
+def started(folder: Path) -> Iterator[GoogleCloud]:
+    """A cloud with our bucket, and the templates of deploy/gcp in it."""
+    with GoogleCloud(folder, IMAGES, start_seconds=0.1, job_seconds=0.2) as cloud:
+        place = Place(cloud, Path(), "setup", "aileron")
+        with place.settings():
+            bucket = place.client("storage").create_bucket(BUCKET)
+            for name in ("postprocess", "score"):
+                metadata = json.loads((REPOSITORY / "deploy" / "gcp" / f"{name}.json").read_text())
+                spec = {"image": PIPELINES, "sdkInfo": {"language": "PYTHON"}, "metadata": metadata}
+                bucket.blob(f"templates/{name}.json").upload_from_string(json.dumps(spec))
+        yield cloud
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The objects below a prefix of the bucket."""
+
+    storage: Any
+    prefix: str
+
+    def keys(self, prefix: str = "") -> list[str]:
+        found = self.storage.list_blobs(BUCKET, prefix=f"{self.prefix}/{prefix}")
+        return [blob.name.removeprefix(f"{self.prefix}/") for blob in found]
+
+    def read(self, name: str) -> bytes:
+        content: bytes = self.storage.bucket(BUCKET).blob(f"{self.prefix}/{name}").download_as_bytes()
+        return content
+
+    def write(self, name: str, content: bytes) -> None:
+        self.storage.bucket(BUCKET).blob(f"{self.prefix}/{name}").upload_from_string(content)
 
 
 @dataclass(frozen=True)
@@ -99,25 +137,81 @@ class Place:
         with self.settings():
             return {"bigquery": bigquery.Client, "storage": storage.Client}[service](project=PROJECT)
 
-    def land(self, source: Path) -> None:
+    def land_all(self, source: Path) -> None:
         """What a simulated source system has landed in a folder `source`."""
         with self.settings():
             asked = self.client("bigquery")
             asked.create_dataset(self.name, exists_ok=True)
             gcp_landing.land(source, BUCKET, f"{PROJECT}.{self.name}", asked, self.client("storage"))
 
+    def copied(self, name: str, *folders: str, registry: str = "", models: Path | None = None) -> Place:
+        """A place of its own with the source, and what is in these folders besides; with the ledger, what readers see too.
+        Versions of a day that were published before are not there to be put back: a copy is another table."""
+        place = replace(self, name=name, registry=registry or self.registry, models=models or self.models)
+        with self.settings():
+            bigquery, bucket = self.client("bigquery"), self.client("storage").bucket(BUCKET)
+            bigquery.create_dataset(name)
+            tables = [table.table_id for table in bigquery.list_tables(self.name)]
+            published = [table for table in tables if table.endswith(("_predictions", "_quarantine"))]
+            source = [table for table in tables if not table.startswith(("flight_delays_", "arrival_minutes_"))]
+            copies = source + (published if "ledger" in folders else [])
+            dataset = f"{PROJECT}.{self.name}"
+            for job in [bigquery.copy_table(f"{dataset}.{table}", f"{PROJECT}.{name}.{table}") for table in copies]:
+                job.result()
+            for key in [key for folder in folders for key in self.objects().keys(f"{folder}/")]:
+                bucket.copy_blob(bucket.blob(f"{self.name}/{key}"), bucket, f"{name}/{key}")
+        return place
+
+    def objects(self) -> Prefix:
+        return Prefix(self.client("storage"), self.name)
+
     def keys(self, prefix: str = "") -> list[str]:
         """Names of objects, without the prefix of the place."""
         with self.settings():
-            found = self.client("storage").list_blobs(BUCKET, prefix=f"{self.name}/{prefix}")
-            return [blob.name.removeprefix(f"{self.name}/") for blob in found]
+            return self.objects().keys(prefix)
 
     def read(self, uri: str) -> bytes:
         """An object, by its URI or by its name in this place."""
-        bucket, _, key = uri.removeprefix("gs://").partition("/") if "://" in uri else (BUCKET, "", f"{self.name}/{uri}")
+        prefix, _, name = uri.removeprefix(f"gs://{BUCKET}/").partition("/") if "://" in uri else (self.name, "", uri)
         with self.settings():
-            content: bytes = self.client("storage").bucket(bucket).blob(key).download_as_bytes()
-        return content
+            return Prefix(self.client("storage"), prefix).read(name)
+
+    def model(self, artifact: str) -> bytes:
+        return packed_model(self.read(artifact))
+
+    def landed(self, day: str, table: str) -> pa.Table:
+        with self.settings():
+            sql = f"SELECT * FROM `{PROJECT}.{self.name}.{table}` WHERE partition_date = DATE '{day}'"
+            found: pa.Table = self.client("bigquery").query(sql).to_arrow(create_bqstorage_client=False)
+        return found
+
+    def land(self, day: str, table: str, rows: pa.Table) -> None:
+        """A day lands again, by one job."""
+        from google.cloud.bigquery import LoadJobConfig, SourceFormat, WriteDisposition
+
+        content = io.BytesIO()
+        column = pa.array([date.fromisoformat(day)] * rows.num_rows, pa.date32())
+        rows = rows.drop_columns([name for name in ("partition_date",) if name in rows.column_names])
+        pq.write_table(rows.append_column("partition_date", column), content)
+        with self.settings():
+            bigquery, target = self.client("bigquery"), f"{PROJECT}.{self.name}.{table}"
+            self.objects().write(f"again/{table}/{day}.parquet", content.getvalue())
+            config = LoadJobConfig(
+                source_format=SourceFormat.PARQUET,
+                write_disposition=WriteDisposition.WRITE_TRUNCATE,
+                schema=bigquery.get_table(target).schema,
+            )
+            source = f"{self.lake}/again/{table}/{day}.parquet"
+            bigquery.load_table_from_uri(source, f"{target}${day.replace('-', '')}", job_config=config).result()
+
+    def take_away(self, day: str, table: str) -> None:
+        self.land(day, table, self.landed(day, table).slice(0, 0))
+
+    def machines(self) -> list[dict[str, Any]]:
+        return [job for job in self.cloud.jobs() if job["kind"] in RENTED]
+
+    def calls(self) -> list[dict[str, Any]]:
+        return self.cloud.calls()
 
     def ask(self, sql: str) -> list[tuple[Any, ...]]:
         """The rows of a query."""
@@ -130,11 +224,15 @@ class Place:
             self.ask(f"SELECT {columns} FROM `{PROJECT}.{self.name}.{model}_{kind}` WHERE partition_date = DATE '{day}'")
         )
 
+    def reader(self, day: str) -> Callable[[], tuple[int, int]]:
+        sql = (
+            f"SELECT COUNT(*), COUNT(DISTINCT run_id) FROM `{PROJECT}.{self.name}.flight_delays_predictions` "
+            f"WHERE partition_date = DATE '{day}'"
+        )
+        asked = self.client("bigquery")
 
-def packed_model(archive: bytes) -> bytes:
-    """The file of a trained model in an archive."""
-    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-        (member,) = [member for member in files.getmembers() if member.name.endswith("model.ubj")]
-        content = files.extractfile(member)
-        assert content is not None
-        return content.read()
+        def look() -> tuple[int, int]:
+            ((rows, runs),) = [tuple(row.values()) for row in asked.query_and_wait(sql)]
+            return rows, runs
+
+        return look

@@ -11,16 +11,16 @@ import pytest
 
 from include import champions, ledger
 from include.registry import registry
-from tests.aws.conftest import AS_OF, DAYS
-from tests.aws.test_parity import CLOSE, found_of_training, model_of, records, same
+from tests.alike import CLOSE, found_of_training, records, same, unpacked_model
 from tests.dag_runs import run_dag, states
 from tests.dags.conftest import copied, lake_only
 from tests.dags.lakes import MODEL, MONITOR, PREDICT, TRAIN, live_file, rows
-from tests.gcp.places import Place, packed_model
+from tests.flights import AS_OF, DAYS
+from tests.gcp.places import Place
 from tests.killed import Killed, killed_everywhere, run_of
 from tests.localcloud.gcp.cloud import GoogleCloud
 
-pytestmark = [pytest.mark.localcloud, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.localcloud, pytest.mark.gcp, pytest.mark.timeout(1800)]
 
 DAY = DAYS[2]
 
@@ -29,7 +29,7 @@ DAY = DAYS[2]
 def place(cloud: GoogleCloud, landed: Path, airflow_database: None, quick_models: Path) -> Place:
     """Where the flights have landed and nothing else was done."""
     made = Place(cloud, quick_models, "killed", registry="killed")
-    made.land(landed)
+    made.land_all(landed)
     return made
 
 
@@ -62,12 +62,12 @@ def assert_done_once(found: Killed) -> None:
 def test_a_training_killed_everywhere(place: Place, training: Killed, laptop: Path, quick_models: Path, settled: None) -> None:
     assert {"jobs.insert", "objects.insert", "CreateCustomJob", "UploadModel", "MergeVersionAliases"} <= training.operations
     assert training.kills >= 50 and {boundary["when"] for boundary in training.boundaries} == {"before", "after"}
-    there, pointed = found_of_training(MODEL), registry().alias(MODEL, "champion")
+    there, pointed = found_of_training(), registry().alias(MODEL, "champion")
     assert_done_once(training)
     assert len(records("promotion")) == len(records("approval")) == 1
     with lake_only(laptop, quick_models):
-        here = found_of_training(MODEL)
-    assert packed_model(place.read(there.pop("artifact"))) == model_of(here.pop("artifact"))
+        here = found_of_training()
+    assert place.model(there.pop("artifact")) == unpacked_model(here.pop("artifact"))
     assert there.pop("metrics") == pytest.approx(here.pop("metrics"), abs=CLOSE) and there == here
     assert pointed is not None and pointed.version == "1"
     assert len([key for key in place.keys("outbox/") if key.endswith(".json")]) == 1, "the approver was asked once"

@@ -31,7 +31,7 @@ from tests.gcp.rooms import COLUMNS, FINDS, KINDS, LOOKS, OF_BIGQUERY, OF_VERTEX
 from tests.localcloud.gcp.cloud import PROJECT, REGION, GoogleCloud
 from tests.remote_jobs import both_ways, context, failing, handed_over, triggered, until
 
-pytestmark = pytest.mark.localcloud
+pytestmark = [pytest.mark.localcloud, pytest.mark.gcp]
 
 STOPPED = r"(?i)stopped|cancelled"
 KEY = "projects/local-project/locations/us/keyRings/ring/cryptoKeys/key"

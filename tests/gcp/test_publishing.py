@@ -15,7 +15,7 @@ from tests.dags.lakes import MODEL
 from tests.gcp.places import BUCKET, Place
 from tests.localcloud.gcp.cloud import GoogleCloud
 
-pytestmark = pytest.mark.localcloud
+pytestmark = [pytest.mark.localcloud, pytest.mark.gcp]
 
 DAY = date(2013, 2, 1)
 COLUMNS = {"source": "s", "rows_in": 1, "rows_scored": 1, "rows_quarantined": 0}

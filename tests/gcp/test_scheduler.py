@@ -20,7 +20,7 @@ from demo.stack import Airflow
 from tests.localcloud.gcp.cloud import OF_CLIENTS, PROXIES
 from tests.scheduled import DAYS, MONITOR, PREDICT, TRAIN, airflow_at_work, arrivals_are_woken
 
-pytestmark = [pytest.mark.localcloud, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.localcloud, pytest.mark.gcp, pytest.mark.timeout(3600)]
 
 REMOTE = {"BigQueryJob", "CustomJob", "BatchPrediction", "DataflowJob"}
 OURS = "flight-delays-"  # how the names of our jobs begin; the queries of checks have names that BigQuery gives

@@ -14,7 +14,7 @@ import pytest
 
 from tests.jobs import beam
 
-pytestmark = pytest.mark.localcloud
+pytestmark = [pytest.mark.localcloud, pytest.mark.gcp]
 
 STAMP = {
     "key": "flight_id",

@@ -17,7 +17,7 @@ from tests.core.examples import flights
 from tests.core.test_artifacts import with_golden_scores
 from tests.jobs import beam
 
-pytestmark = pytest.mark.localcloud
+pytestmark = [pytest.mark.localcloud, pytest.mark.gcp]
 
 ROWS = 5000
 

@@ -13,7 +13,7 @@ from google.cloud import storage
 
 from tests.localcloud.gcp.cloud import PROJECT, GoogleCloud
 
-pytestmark = pytest.mark.localcloud
+pytestmark = [pytest.mark.localcloud, pytest.mark.gcp]
 BATCH = "https://storage.googleapis.com/batch/storage/v1"
 OBJECTS = "/storage/v1/b/lake/o"
 

@@ -18,7 +18,7 @@ from google.cloud import bigquery
 
 from tests.localcloud.gcp.cloud import PROJECT, GoogleCloud
 
-pytestmark = pytest.mark.localcloud
+pytestmark = [pytest.mark.localcloud, pytest.mark.gcp]
 DAY, NEXT = date(2013, 4, 1), date(2013, 4, 2)
 PER_DAY = bigquery.TimePartitioning(field="day")
 FIELDS = [bigquery.SchemaField("day", "DATE"), bigquery.SchemaField("name", "STRING"), bigquery.SchemaField("n", "INT64")]

@@ -22,7 +22,7 @@ from include.queries import Dialect, Query
 from tests.localcloud.gcp.cloud import PROJECT, GoogleCloud
 from tests.localcloud.gcp.conftest import AsClient
 
-pytestmark = pytest.mark.localcloud
+pytestmark = [pytest.mark.localcloud, pytest.mark.gcp]
 MODELS = ("flight_delays", "arrival_minutes")
 FIRST, LAST = date(2013, 1, 29), date(2013, 1, 31)
 BOTH: tuple[Dialect, Dialect] = ("bigquery", "duckdb")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.localcloud.cloud import PYTHON, ROOT
 
-pytestmark = pytest.mark.localcloud
+pytestmark = [pytest.mark.localcloud, pytest.mark.gcp]
 NUMBERS = ("0", "1", "-7", "3", "CAST(NULL AS INT64)")
 FLOATS = ("0.0", "1.5", "-2.5", "2.5", "1e300", "CAST('nan' AS FLOAT64)", "CAST('inf' AS FLOAT64)", "CAST(NULL AS FLOAT64)")
 TEXTS = ("''", "'abc'", "' Ab c\\t'", "'é☃'", "CAST(NULL AS STRING)")

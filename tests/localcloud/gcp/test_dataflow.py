@@ -15,7 +15,7 @@ from tests.localcloud.gcp.cloud import PROJECT, REGION, GoogleCloud
 from tests.localcloud.gcp.conftest import AsClient
 from tests.localcloud.gcp.vertex_requests import PIPELINE, images, log, put, waited_for
 
-pytestmark = pytest.mark.localcloud
+pytestmark = [pytest.mark.localcloud, pytest.mark.gcp]
 
 TEMPLATE = "gs://lake/templates/upper.json"
 PARAMETERS = [

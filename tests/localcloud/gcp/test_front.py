@@ -27,7 +27,7 @@ from google.cloud import storage
 from tests.localcloud.cloud import PYTHON, ROOT
 from tests.localcloud.gcp.cloud import PROJECT, REGION, GoogleCloud
 
-pytestmark = pytest.mark.localcloud
+pytestmark = [pytest.mark.localcloud, pytest.mark.gcp]
 STORAGE = "https://storage.googleapis.com"
 TOPIC = f"projects/{PROJECT}/topics/drift"
 

@@ -23,7 +23,7 @@ from tests.localcloud.gcp.cloud import PROJECT, GoogleCloud
 from tests.localcloud.gcp.conftest import AsClient
 from tests.localcloud.gcp.vertex_requests import MACHINE, PARENT, REGISTRY, ended, jobs_client, models_client
 
-pytestmark = pytest.mark.localcloud
+pytestmark = [pytest.mark.localcloud, pytest.mark.gcp]
 
 JOBS, DATAFLOW = f"{REGISTRY}/jobs", f"{REGISTRY}/dataflow"
 

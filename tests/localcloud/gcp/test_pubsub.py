@@ -12,7 +12,7 @@ from google.api_core.exceptions import AlreadyExists, InvalidArgument, MethodNot
 
 from tests.localcloud.gcp.cloud import PROJECT, GoogleCloud
 
-pytestmark = pytest.mark.localcloud
+pytestmark = [pytest.mark.localcloud, pytest.mark.gcp]
 
 
 @pytest.fixture

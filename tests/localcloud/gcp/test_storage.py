@@ -14,7 +14,7 @@ from google.cloud import storage
 
 from tests.localcloud.gcp.cloud import PROJECT, GoogleCloud
 
-pytestmark = pytest.mark.localcloud
+pytestmark = [pytest.mark.localcloud, pytest.mark.gcp]
 ROOT = "https://storage.googleapis.com"
 
 

@@ -31,7 +31,7 @@ from tests.localcloud.gcp.vertex_requests import (
     waited_for,
 )
 
-pytestmark = pytest.mark.localcloud
+pytestmark = [pytest.mark.localcloud, pytest.mark.gcp]
 
 OUTPUT = {"base_output_directory": {"output_uri_prefix": "gs://lake/out"}}
 CUSTOM_TASK = "gs://google-cloud-aiplatform/schema/trainingjob/definition/custom_task_1.0.0.yaml"

@@ -13,7 +13,7 @@ from tests.localcloud.gcp.cloud import PROJECT, REGION, GoogleCloud
 from tests.localcloud.gcp.conftest import AsClient
 from tests.localcloud.gcp.vertex_requests import NUMBERED, PARENT, images, model, models_client, put, uploaded
 
-pytestmark = pytest.mark.localcloud
+pytestmark = [pytest.mark.localcloud, pytest.mark.gcp]
 
 
 @pytest.fixture(scope="module")

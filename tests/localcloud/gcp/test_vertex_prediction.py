@@ -28,7 +28,7 @@ from tests.localcloud.gcp.vertex_requests import (
     waited_for,
 )
 
-pytestmark = pytest.mark.localcloud
+pytestmark = [pytest.mark.localcloud, pytest.mark.gcp]
 
 ROWS = """
     SELECT id, id * 2 AS x, 0.5 AS y, IF(id = 40, 'poison', 'plain') AS word, DATE '2026-01-05' AS day

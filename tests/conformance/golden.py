@@ -1,0 +1,54 @@
+"""What our DAGs ask of a cloud, as files that people read: `requests/<platform>.json`.
+
+`GOLDEN=write make test-localcloud PLATFORM=...  ARGS='-k agreed'` writes them anew; the difference is for a person to look at.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent / "requests"
+# The services that compute, and how a call is known to be the DAGs' own; suites of expectations ask whatever they like.
+ASKED: Mapping[str, Mapping[str, str]] = {
+    "local": {},
+    "aws": {"sagemaker": "", "glue": "", "athena": r'"ClientRequestToken": "[0-9a-f]{64}"'},
+    "gcp": {"aiplatform": "", "dataflow": "", "monitoring": "", "bigquery": r'"jobId": "(flight-delays|aileron)-|tables\.'},
+}
+# What another run of the same code says otherwise, and what stands for it: values that the services would take too.
+TIME, DIGEST = "2000-01-01T00:00:00Z", "00000000"
+VARIES = (
+    (r"manual__\d{4}-\d\d-\d\d[tT][\w:.+-]*", "manual__run"),
+    (r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?", TIME),
+    (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "00000000-0000-0000-0000-000000000000"),
+    (r"(?<![0-9a-zA-Z])(?=[a-f]*[0-9])[0-9a-f]{64}(?![0-9a-zA-Z])", "0" * 64),
+    (r"(?<![0-9a-zA-Z])(?=[a-f]*[0-9])[0-9a-f]{12,40}(?![0-9a-zA-Z])", DIGEST),
+)
+
+
+def path(platform: str) -> Path:
+    return FOLDER / f"{platform}.json"
+
+
+def agreed(platform: str, calls: Iterable[Mapping[str, Any]]) -> str:
+    """What was asked by these calls, each request once, without what varies from run to run; in a text of JSON."""
+    found = set()
+    for call in calls:
+        own = ASKED[platform].get(call["service"])
+        text = json.dumps({"operation": call["operation"], **call["params"]}, sort_keys=True)
+        if own is None or not call["mutating"] or not 200 <= (call["status"] or 0) < 300 or not re.search(own, text):
+            continue
+        for pattern, name in VARIES:
+            text = re.sub(pattern, name, text)
+        found.add((call["service"], call["operation"], text))
+    asked = [{"service": service, "operation": operation, "params": _params(text)} for service, operation, text in sorted(found)]
+    return json.dumps(asked, indent=1, ensure_ascii=False) + "\n"
+
+
+def _params(text: str) -> dict[str, Any]:
+    params: dict[str, Any] = json.loads(text)
+    del params["operation"]
+    return params
