@@ -1,170 +1,62 @@
-"""Writes docs/dags.md from the DAGs themselves (make docs), or says that it is stale (python -m docs.generate --check)."""
+"""Writes the pages of docs/ that come from code (make docs), or says which are stale (python -m docs.generate --check)."""
 
 from __future__ import annotations
 
 import argparse
-import ast
 import os
-import re
 import sys
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PAGE = REPOSITORY / "docs" / "dags.md"
-HEAD = """\
-# DAGs
-
-<!-- Written by `make docs` from the DAGs themselves. Edit their docstrings, not this page. -->
-
-Every model under `include/models` has the DAGs below; `<model>` stands for its name.
-"""
+DOCS = REPOSITORY / "docs"
 
 
-def page(dags: Iterable[Any], models: Iterable[Any]) -> str:
-    """The page. All DAGs of a file are alike, so one of them is shown; what differs is in the table of models.
+def generate() -> dict[Path, str]:
+    """Every page that is written from code, or has tables that are, as it should be now."""
+    from docs.writers import commands, dags, decisions, model, rules, settings
+    from include.cli import parser
+    from include.config import ModelConfig, load_models
+    from include.platforms.aws import settings as aws
+    from include.platforms.gcp import settings as gcp
 
-    Raises:
-        ValueError: if a task says nothing about itself.
-    """
-    models = sorted(models, key=lambda model: model.name)
-    dags = sorted(dags, key=lambda dag: Path(dag.fileloc).name)
-    shown = {dag.fileloc: dag for dag in sorted(dags, key=lambda dag: dag.dag_id, reverse=True)}
-    sections = [_section(dag, _model_of(dag)) for _, dag in sorted(shown.items())]
-    return "\n".join([HEAD, *sections, "## Models\n", _models(models, dags)])
+    clouds = {
+        "On AWS": (aws.AwsSettings, aws.PREFIX, aws.PATTERNS),
+        "On Google Cloud": (gcp.GcpSettings, gcp.PREFIX, gcp.PATTERNS),
+    }
+    return {
+        DOCS / "dags.md": dags.page(dags.all_dags(REPOSITORY / "dags"), load_models()),
+        DOCS / "reference" / "model.md": model.page(ModelConfig.model_json_schema()),
+        DOCS / "reference" / "commands.md": commands.page((REPOSITORY / "Makefile").read_text(), parser()),
+        DOCS / "reference" / "settings.md": settings.page(REPOSITORY, clouds),
+        DOCS / "adr" / "index.md": decisions.page(DOCS / "adr"),
+        DOCS / "decision-rules.md": rules.filled((DOCS / "decision-rules.md").read_text()),
+    }
 
 
-def _model_of(dag: Any) -> str:
-    return next(tag.removeprefix("model:") for tag in dag.tags if tag.startswith("model:"))
-
-
-def _section(dag: Any, model: str) -> str:
-    file = Path(dag.fileloc)
-    doc = (ast.get_docstring(ast.parse(file.read_text())) or "").strip()
-    lines = [
-        re.sub(r"^### ", "## ", re.sub(r"docs/(runbooks/(\w+)\.md)", r"[\2](\1)", doc)),
-        "",
-        f"**DAG** `{_generic(dag.dag_id, model)}`, from [dags/{file.name}](../dags/{file.name}); runs at once: "
-        + ("as the model says (`prediction.max_active_runs`)" if dag.max_active_runs > 1 else "1"),
-        "",
+def stale() -> list[str]:
+    """The pages that are not what they should be."""
+    return [
+        str(page.relative_to(REPOSITORY)) for page, text in generate().items() if not page.is_file() or page.read_text() != text
     ]
-    fields = [(name, dag.params.get_param(name)) for name in dag.params]
-    if fields:
-        choices = [(f"`{name}`", param.description, _choices(param)) for name, param in fields]
-        lines += _table(("Field of the form", "What it means", "May be"), choices)
-    rows = [(f"`{task.task_id}`", _says(task, model), _assets(task, model)) for task in dag.topological_sort()]
-    if any(assets for *_, assets in rows):
-        lines += _table(("Task", "What it does", "Asset"), rows)
-    else:
-        lines += _table(("Task", "What it does"), [row[:2] for row in rows])
-    return "\n".join(lines)
-
-
-def _models(models: list[Any], dags: list[Any]) -> str:
-    by_id = {dag.dag_id: dag for dag in dags}
-    names = list(dict.fromkeys(dag.dag_id.removesuffix(f"_{_model_of(dag)}") for dag in dags))
-    rows = [
-        (
-            f"`{model.name}`",
-            model.owner.team,
-            model.tier,
-            f"{model.start} to {model.end or 'today'}",
-            *(_schedule(by_id.get(f"{name}_{model.name}"), model.name) for name in names),
-        )
-        for model in models
-    ]
-    return "\n".join(_table(("Model", "Owner", "Tier", "Partitions", *(f"`{name}` starts" for name in names)), rows))
-
-
-def _schedule(dag: Any, model: str) -> str:
-    from airflow.sdk import AssetOrTimeSchedule, CronPartitionTimetable, CronTriggerTimetable, PartitionedAssetTimetable
-
-    if dag is None:
-        return "(not for this model)"
-    times = dag.timetable
-    if isinstance(times, PartitionedAssetTimetable):
-        watched: Any = times.asset_condition
-        return f"each partition of asset `{_generic(watched.name, model)}`"
-    if isinstance(times, CronPartitionTimetable):
-        return f"{_cron(times)}, for the day before" if times.run_offset == -1 else f"{_cron(times)}, offset {times.run_offset}"
-    if isinstance(times, AssetOrTimeSchedule):
-        assets: Any = times.asset_condition
-        return (
-            f"asset {' and '.join(f'`{_generic(asset.name, model)}`' for asset in assets.objects)}, or {_cron(times.timetable)}"
-        )
-    return _cron(times) if isinstance(times, CronTriggerTimetable) else "on request only"
-
-
-def _cron(timetable: Any) -> str:
-    return f"cron `{timetable.expression}` {timetable.timezone}"
-
-
-def _says(task: Any, model: str) -> str:
-    """The first paragraph of what a task says about itself."""
-    doc = (task.doc_md or "").strip().split("\n\n")[0]
-    if doc:
-        # Without backticks <model> would be taken for HTML, and not be seen.
-        return re.sub(r"(?<![`\w])(\w+_<model>)", r"`\1`", " ".join(doc.split()))
-    target = getattr(task, "partial_kwargs", {}).get("trigger_dag_id")
-    if target:
-        return f"Starts these runs of `{_generic(target, model)}`; one that is there already is left alone."
-    raise ValueError(f"{task.dag_id}.{task.task_id}: says nothing about itself; give its function a docstring")
-
-
-def _assets(task: Any, model: str) -> str:
-    return ", ".join(f"`{_generic(asset.name, model)}`" for asset in getattr(task, "outlets", None) or [])
-
-
-def _choices(param: Any) -> str:
-    kind = param.schema.get("type", "string")
-    kind = next(each for each in kind if each != "null") if isinstance(kind, list) else kind
-    choices = param.schema.get("enum") or ([True, False] if kind == "boolean" else [param.schema.get("format", kind)])
-    default = "" if param.value is None else f"; {_json(param.value)} if not given"
-    return " or ".join(_json(choice) for choice in choices) + default
-
-
-def _json(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _generic(name: str, model: str) -> str:
-    return re.sub(rf"(?<![a-z0-9]){model}(?![a-z0-9_])", "<model>", name)
-
-
-def _table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> list[str]:
-    lines = [header, tuple("---" for _ in header), *rows]
-    return ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines] + [""]
-
-
-def generate() -> str:
-    """The page of this repository's DAGs and models."""
-    from airflow.dag_processing.dagbag import DagBag
-
-    from include.config import load_models
-
-    bag = DagBag(str(REPOSITORY / "dags"), bundle_path=REPOSITORY / "dags", bundle_name="dags-folder")
-    if bag.import_errors:
-        raise ValueError("\n".join(f"{file}: {error}" for file, error in bag.import_errors.items()))
-    return page(bag.dags.values(), load_models())
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m docs.generate", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the page is not what would be written")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a page is not what would be written")
     check = parser.parse_args().check
     # What is written must not depend on how this shell is set up.
     for name in [name for name in os.environ if name.startswith(("AILERON_", "AIRFLOW_"))]:
         del os.environ[name]
     with tempfile.TemporaryDirectory() as home:
         os.environ |= {"AIRFLOW_HOME": home, "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR"}
-        text = generate()
-    if not check:
-        PAGE.write_text(text)
-    elif not PAGE.is_file() or PAGE.read_text() != text:
-        print(f"{PAGE.relative_to(REPOSITORY)} is stale: run make docs and commit what changes", file=sys.stderr)
-        return 1
+        if check:
+            found = stale()
+            if found:
+                print(f"{', '.join(found)}: stale; run make docs and commit what changes", file=sys.stderr)
+            return 1 if found else 0
+        for page, text in generate().items():
+            page.write_text(text)
     return 0
 
 

@@ -68,7 +68,7 @@ class Page:
         for heading, body in re.findall(
             r"^\*\*(.*?)\*\*$(.*?)(?=^\*\*|\Z)", self.section("What each DAG calls"), re.MULTILINE | re.DOTALL
         ):
-            dags = [load_dag(name.replace("<model>", "flight_delays")) for name in heading.split(", ")]
+            dags = [load_dag(name.replace("<model>", "flight_delays")) for name in heading.replace("`", "").split(", ")]
             tasks: dict[str, Any] = {task.task_id: task for dag in dags for task in dag.tasks}
             for names, operators, calls in re.findall(r"^\| (.*?) \| (.*?) \| (.*?) \|$", body, re.MULTILINE)[2:]:
                 chosen = [
