@@ -20,14 +20,10 @@ $(INSTALLED): requirements.lock
 
 LOCALCLOUD := .venv-localcloud
 PLATFORM := local
-# What of the tests on the local cloud is about Google Cloud; the rest is about AWS.
-TESTS_OF_GCP := tests/gcp tests/localcloud/gcp tests/demo/test_google_cloud.py tests/jobs/test_beam_postprocess.py tests/jobs/test_beam_score.py
 ifeq ($(PLATFORM),aws)
 NEEDS_CLOUD := $(LOCALCLOUD)/.installed java
-CLOUD_TESTS := $(TESTS_OF_GCP:%=--ignore=%)
 else ifeq ($(PLATFORM),gcp)
 NEEDS_CLOUD := $(LOCALCLOUD)/.installed
-CLOUD_TESTS := $(TESTS_OF_GCP)
 else ifneq ($(PLATFORM),local)
 $(error PLATFORM=$(PLATFORM) is not one of local, aws, gcp)
 endif
@@ -64,21 +60,23 @@ test: $(INSTALLED) ## All tests but the crashes and the slow ones; ARGS='-k rest
 test-crashes: $(INSTALLED) ## Runs that are killed, cut off and tampered with at their every step
 	$(BIN)/python -m pytest -m "crash and not slow and not localcloud" -n 2 --dist loadfile $(ARGS)
 
+TESTS_OF_CLOUD := localcloud and $(if $(filter gcp,$(PLATFORM)),gcp,not gcp)
 test-localcloud: $(INSTALLED) $(LOCALCLOUD)/.installed $(NEEDS_CLOUD) ## The DAGs on a cloud that computes on this machine: PLATFORM=aws or gcp
-	$(BIN)/python -m pytest -m localcloud -n 2 --dist loadfile $(CLOUD_TESTS) $(ARGS)
+	$(BIN)/python -m pytest -m "$(TESTS_OF_CLOUD)" -n 2 --dist loadfile $(ARGS)
 
-# What the lock pins of the provider and of what it stands on is left open, the rest is as in the lock.
+# What the lock pins of the providers and of what they stand on is left open, the rest is as in the lock.
 NEWEST := .venv-newest
+OPEN := apache-airflow-providers-|apache-airflow-task-sdk|boto3|botocore|aiobotocore|s3transfer|s3fs|gcsfs|fsspec|awscrt|google-|googleapis-|gcloud-aio-|grpc|proto-plus|protobuf
 $(NEWEST)/.installed: requirements.lock requirements-dev.txt | $(INSTALLED)
 	@mkdir -p .local
-	grep -E '^[a-zA-Z0-9_.-]+==' requirements.lock | sed 's/ *\\$$//' \
-		| grep -v -E '^(apache-airflow-providers-|apache-airflow-task-sdk|boto3|botocore|aiobotocore|s3transfer|s3fs|gcsfs|fsspec|awscrt)' > .local/newest.txt
+	grep -E '^[a-zA-Z0-9_.-]+==' requirements.lock | sed 's/ *\\$$//' | grep -v -E '^($(OPEN))' > .local/newest.txt
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(NEWEST)
-	$(BIN)/uv pip install --quiet --python $(NEWEST)/bin/python -c .local/newest.txt -r requirements-dev.txt "apache-airflow-providers-amazon>=9.39"
+	$(BIN)/uv pip install --quiet --python $(NEWEST)/bin/python -c .local/newest.txt -r requirements-dev.txt \
+		"apache-airflow-providers-amazon>=9.39" "apache-airflow-providers-google>=22.8"
 	@touch $@
 
-test-newest-provider: $(NEWEST)/.installed $(LOCALCLOUD)/.installed java ## The DAGs on the local cloud with the newest Amazon provider
-	$(NEWEST)/bin/python -m pytest -m localcloud tests/aws/test_parity.py $(ARGS)
+test-newest-provider: $(NEWEST)/.installed $(LOCALCLOUD)/.installed $(NEEDS_CLOUD) ## The DAGs on the local cloud with the newest providers: PLATFORM=aws or gcp
+	$(NEWEST)/bin/python -m pytest -m "$(TESTS_OF_CLOUD)" tests/conformance $(ARGS)
 
 test-account: $(INSTALLED) ## A training and two predictions in your own account or project, which bills them: PLATFORM=aws or gcp, AILERON_ACCOUNT_TEST=yes
 	$(BIN)/python -m pytest -m account tests/account/test_$(PLATFORM).py $(ARGS)
@@ -124,7 +122,7 @@ policy: $(INSTALLED) ## The policies of deploy/aws and the roles of deploy/gcp f
 	$(BIN)/python -m deploy.aws.policy
 	$(BIN)/python -m deploy.gcp.roles
 
-.PHONY: new-model check-models model-schema restore champion explain
+.PHONY: new-model check-models model-schema restore champion explain bigquery-ml
 new-model: $(INSTALLED) ## Scaffolds a model: NAME=churn
 	$(BIN)/python -m include.cli new-model "$(NAME)"
 
@@ -139,6 +137,9 @@ restore: $(INSTALLED) ## Puts back what readers saw before: MODEL=flight_delays 
 
 champion: $(INSTALLED) ## Who is champion, since when, and why: MODEL=flight_delays
 	$(BIN)/python -m include.cli champion "$(MODEL)"
+
+bigquery-ml: $(INSTALLED) ## The SQL of BigQuery ML for a model: MODEL=flight_delays DATASET=project.dataset DAY=2013-04-01
+	$(BIN)/python -m include.cli bigquery-ml "$(MODEL)" "$(DATASET)" "$(DAY)"
 
 explain: $(INSTALLED) ## From a prediction back to the commit: MODEL=flight_delays KEY=<key of the row>
 	$(BIN)/python -m include.cli explain "$(MODEL)" "$(KEY)"
