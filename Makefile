@@ -118,8 +118,29 @@ site: $(DOCS)/.installed ## docs/ as a site, in .local/site; a link that leads n
 site-serve: $(DOCS)/.installed ## The site on http://127.0.0.1:8000, built anew when a page changes, until Ctrl-C
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs serve --strict --dev-addr 127.0.0.1:8000
 
+DEPLOY := .venv-deploy
+$(DEPLOY)/.installed: deploy/requirements.txt | $(INSTALLED)
+	test -x $(DEPLOY)/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(DEPLOY)
+	$(BIN)/uv pip install --quiet --python $(DEPLOY)/bin/python -r deploy/requirements.txt
+	@touch $@
+
+.PHONY: lint-deploy bench-retrain
+lint-deploy: $(DEPLOY)/.installed ## Pipelines and infrastructure: workflows, Cloud Build, CodeBuild, CloudFormation, Terraform
+	$(DEPLOY)/bin/yamllint --strict .github cloudbuild.yaml buildspec.yml deploy
+	PATH=$(CURDIR)/$(DEPLOY)/bin:$$PATH $(DEPLOY)/bin/actionlint
+	$(DEPLOY)/bin/zizmor --offline --quiet --min-severity medium .github
+	$(DEPLOY)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(DEPLOY)/bin/check-jsonschema --builtin-schema vendor.cloudbuild cloudbuild.yaml
+	$(DEPLOY)/bin/cfn-lint deploy/aws/*.yaml
+	$(DEPLOY)/bin/python -m deploy.gcp.offline
+
+BASE := origin/main
+bench-retrain: $(INSTALLED) ## Are models that this code trains better or worse than those of another commit? BASE=origin/main
+	$(BIN)/python -m benchmarks.retrain --base "$(BASE)" $(ARGS)
+
 policy: $(INSTALLED) ## The policies of deploy/aws and the roles of deploy/gcp from the calls that were recorded
 	$(BIN)/python -m deploy.aws.policy
+	$(BIN)/python -m deploy.aws.template
 	$(BIN)/python -m deploy.gcp.roles
 
 .PHONY: new-model check-models model-schema restore champion explain bigquery-ml
