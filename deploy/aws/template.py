@@ -1,4 +1,4 @@
-"""The policies of the roles in infrastructure.yaml: `python -m deploy.aws.template` puts policy.json and job-policy.json there."""
+"""The roles' policies in infrastructure.yaml: `python -m deploy.aws.template` puts policy.json and job-policy.json there."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def filled(template: str) -> str:
     """
 
     def block(found: re.Match[str]) -> str:
-        policy = yaml.dump(_substituted(json.loads((HERE / found["file"]).read_text())), Dumper=Dumper, sort_keys=False, width=200)
+        policy = yaml.dump(
+            _substituted(json.loads((HERE / found["file"]).read_text())), Dumper=Dumper, sort_keys=False, width=200
+        )
         first, *_, last = found[0].splitlines(keepends=True)
         return first + "".join(f"{found['indent']}{line}" for line in policy.splitlines(keepends=True)) + last
 

@@ -1,4 +1,4 @@
-"""The least that two service accounts need: `python -m deploy.gcp.roles` writes roles/ and grant.sh beside this file.
+"""The least that two service accounts need: `python -m deploy.gcp.roles` writes roles/, folders.json and grant.sh here.
 
 calls.json has the calls that runs of the DAGs made on the local cloud, those of labels, of messages and of jobs that fail or are
 killed beside them, and for Cloud Storage the folders of the lake that they were made in. The roles of Airflow have the
@@ -23,7 +23,7 @@ from typing import Any, Literal
 import yaml
 
 HERE = Path(__file__).resolve().parent
-CALLS, ROLES, GRANT = HERE / "calls.json", HERE / "roles", HERE / "grant.sh"
+CALLS, ROLES, GRANT, GRANTED = HERE / "calls.json", HERE / "roles", HERE / "grant.sh", HERE / "folders.json"
 
 Calls = Mapping[str, Mapping[str, list[str]]]  # service → operation → folders of the lake, for objects of Cloud Storage
 Place = Literal["project", "dataset", "bucket", "read", "write", "replace", "subscription", "account"]
@@ -183,9 +183,18 @@ def roles(calls: Calls) -> dict[str, dict[str, Any]]:
     }
 
 
+def folders(calls: Calls) -> dict[str, dict[str, list[str]]]:
+    """The folders of the lake that an account has a role on objects for: account → role → folders."""
+    airflow = allowed(calls)
+    return {
+        "airflow": {name: sorted(airflow.get(permission, ())) for name, permission in FOLDERS.items()},
+        "jobs": {"read": sorted(READ_BY_JOBS), "write": sorted(WRITTEN_BY_JOBS), "replace": sorted(WRITTEN_BY_JOBS)},
+    }
+
+
 def grants(calls: Calls) -> str:
     """The script that makes the roles and grants them, each where it is needed."""
-    airflow, made = allowed(calls), roles(calls)
+    granted, made = folders(calls), roles(calls)
     names = " ".join(made)
     lines = [
         "#!/bin/sh",
@@ -220,7 +229,7 @@ def grants(calls: Calls) -> str:
         'bq query --project_id="$PROJECT" --use_legacy_sql=false \\',
         '  "GRANT \\`$(role airflow_dataset)\\` ON SCHEMA \\`$PROJECT\\`.$DATASET TO \\"serviceAccount:$AIRFLOW\\""',
         'in_bucket "$AIRFLOW" bucket None',
-        *(_in_folders("AIRFLOW", name, airflow.get(permission, ())) for name, permission in FOLDERS.items()),
+        *(_in_folders("AIRFLOW", name, there) for name, there in granted["airflow"].items()),
         'as_jobs "$AIRFLOW"',
     ]
     if "airflow_subscription" in made:
@@ -237,16 +246,14 @@ def grants(calls: Calls) -> str:
         'gcloud artifacts repositories add-iam-policy-binding "$REPOSITORY" --project="$PROJECT" --location="$REGION" \\',
         '  --member="serviceAccount:$JOBS" --role=roles/artifactregistry.reader',
         'in_bucket "$JOBS" bucket None',
-        _in_folders("JOBS", "read", READ_BY_JOBS),
-        _in_folders("JOBS", "write", WRITTEN_BY_JOBS),
-        _in_folders("JOBS", "replace", WRITTEN_BY_JOBS),
+        *(_in_folders("JOBS", name, there) for name, there in granted["jobs"].items()),
         'as_jobs "$JOBS"',
     ]
     return "\n".join(lines) + "\n"
 
 
 def _in_folders(account: str, role: str, folders: Iterable[str]) -> str:
-    return f'in_bucket "${account}" {role} "$(folders aileron_{role} {" ".join(sorted(folders))})"'
+    return f'in_bucket "${account}" {role} "$(folders aileron_{role} {" ".join(folders)})"'
 
 
 def _each(calls: Calls) -> Iterator[tuple[str, list[str]]]:
@@ -320,7 +327,7 @@ def text(document: Any) -> str:
 def files(calls: Calls) -> dict[Path, str]:
     """What is made of the calls."""
     made = {ROLES / f"{name}.yaml": yaml.safe_dump(role, sort_keys=False) for name, role in roles(calls).items()}
-    return {**made, GRANT: grants(calls)}
+    return {**made, GRANT: grants(calls), GRANTED: text(folders(calls))}
 
 
 def main() -> int:
