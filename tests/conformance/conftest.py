@@ -23,11 +23,7 @@ from tests.flights import AS_OF, DAYS
 from tests.flights import landed as landed
 from tests.flights import laptop as laptop
 
-PLATFORMS = (
-    "local",
-    pytest.param("aws", marks=pytest.mark.localcloud),
-    pytest.param("gcp", marks=[pytest.mark.localcloud, pytest.mark.gcp]),
-)
+PLATFORMS = ("local", "aws", pytest.param("gcp", marks=pytest.mark.gcp))
 
 
 @pytest.fixture(scope="session", params=PLATFORMS)
@@ -102,16 +98,32 @@ def waited(trained: Place) -> dict[str, set[str]]:
 
 
 @pytest.fixture(scope="session")
-def predicted(trained: Place, waited: dict[str, set[str]]) -> Place:
+def predicted(trained: Place, waited: dict[str, set[str]], asked: list[dict[str, Any]]) -> Place:
     """The same place after a week was predicted: two days deferred, the others with a worker that waits."""
     for day in DAYS:
         with (
             trained.settings(deferrable="true" if day in DAYS[:2] else "false") as patch,
             noted(patch, waited.setdefault(day, set())),
+            recorded(trained, asked if day == DAYS[0] else []),
         ):
             run = run_dag(PREDICT, day)
         assert run.state == "success", states(run)
     return trained
+
+
+@pytest.fixture(scope="session")
+def watched(predicted: Place, waited: dict[str, set[str]], asked: list[dict[str, Any]]) -> Place:
+    """A copy where the last three days were watched: the first of them deferred, the others with a worker that waits."""
+    place = predicted.copied("watched", "ledger")
+    for day in DAYS[4:]:
+        with (
+            place.settings(deferrable="true" if day == DAYS[4] else "false") as patch,
+            noted(patch, waited.setdefault(f"{MONITOR} {day}", set())),
+            recorded(place, asked if day == DAYS[4] else []),
+        ):
+            run = run_dag(MONITOR, day)
+        assert run.state == "success", states(run)
+    return place
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from tests.dags.lakes import LABEL, MODEL, MONITOR, PREDICT, ROLLBACK, TRAIN, li
 from tests.dags.test_bad_input import NUMBERED
 from tests.flights import AS_OF, DAYS
 
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.localcloud, pytest.mark.timeout(1800)]
 
 MINUTES = "arrival_minutes"
 WAITED_FOR = {"aws": {"athena", "transform", "glue"}, "gcp": {"bigquery", "batch", "dataflow"}}
