@@ -143,6 +143,16 @@ policy: $(INSTALLED) ## The policies of deploy/aws and the roles of deploy/gcp f
 	$(BIN)/python -m deploy.aws.template
 	$(BIN)/python -m deploy.gcp.roles
 
+# What `deploy` takes: ENV=<name of the environment>, of Cloud Composer also PROJECT= and LOCATION=; DRY_RUN=1, OVERWRITE=1, DIRTY=1.
+.PHONY: bundle deploy
+TARGET = $(error give TARGET=mwaa or TARGET=composer)
+bundle: $(INSTALLED) ## What Amazon MWAA or Cloud Composer reads: TARGET=mwaa SETTINGS=<file>, or TARGET=composer
+	$(BIN)/python -m deploy.cli bundle "$(TARGET)" $(if $(SETTINGS),--settings "$(SETTINGS)")
+
+deploy: $(INSTALLED) ## That bundle into an environment: TARGET=mwaa ENV=<name>; DRY_RUN=1 for the plan
+	$(BIN)/python -m deploy.cli deploy "$(TARGET)" --environment "$(ENV)" $(if $(PROJECT),--project "$(PROJECT)") \
+		$(if $(LOCATION),--location "$(LOCATION)") $(if $(DRY_RUN),--dry-run) $(if $(OVERWRITE),--overwrite) $(if $(DIRTY),--dirty)
+
 .PHONY: new-model check-models model-schema restore champion explain bigquery-ml
 new-model: $(INSTALLED) ## Scaffolds a model: NAME=churn
 	$(BIN)/python -m include.cli new-model "$(NAME)"
