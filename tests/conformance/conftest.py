@@ -18,7 +18,7 @@ from tests.conformance.gaps import GAPS
 from tests.conformance.places import LocalPlace, Place
 from tests.dag_runs import run_dag, states
 from tests.dags.conftest import quick_models as quick_models
-from tests.dags.lakes import PREDICT, TRAIN
+from tests.dags.lakes import MONITOR, PREDICT, TRAIN
 from tests.flights import AS_OF, DAYS
 from tests.flights import landed as landed
 from tests.flights import laptop as laptop
