@@ -1,4 +1,4 @@
-"""What Amazon MWAA or Cloud Composer reads, built from this repository: `python -m deploy.bundle mwaa` or `... composer`.
+"""What Amazon MWAA or Cloud Composer reads, built from this repository.
 
 It is written to `.local/bundles/<target>/`. The same commit gives the same bytes. `include/` and `expectations/` lie below
 `dags/`, as neither service lets one set PYTHONPATH. The only file that names the commit is `dags/include/REVISION`: what a
@@ -10,14 +10,12 @@ no bundle.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -309,28 +307,3 @@ def _write(folder: Path, files: Files) -> None:
         path.write_bytes(content)
         path.chmod(0o644)
     draft.rename(folder)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m deploy.bundle", description=__doc__)
-    parser.add_argument("target", choices=TARGETS)
-    parser.add_argument("--settings", type=Path, help="file with the AILERON_... variables of the environment (mwaa)")
-    parser.add_argument("--folder", type=Path, help="where the bundle is put; .local/bundles/<target> if it is not given")
-    asked = parser.parse_args()
-    try:
-        if asked.settings and asked.target != "mwaa":
-            raise Unbuildable("Cloud Composer has its variables from the definition of the environment: leave the settings out")
-        settings = read_settings(asked.settings) if asked.settings else {}
-        bundle = build(asked.target, asked.folder or BUNDLES / asked.target, settings)
-    except (Unbuildable, OSError) as error:
-        print(f"no bundle: {error}", file=sys.stderr)
-        return 1
-    dags = sum(len(ids) for ids in bundle.manifest["dags"].values())
-    print(f"{bundle.folder}: {len(bundle.manifest['files'])} files, {dags} DAGs, revision {bundle.manifest['revision']}")
-    for name, tag in bundle.manifest["images"].items():
-        print(f"  image {name}: docker build --file {SERVICES[asked.target].images[name]} --tag ...:{tag} - < jobs/{name}.tar")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

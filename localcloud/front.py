@@ -30,7 +30,8 @@ FORWARDED: dict[str, frozenset[str]] = {
     service: frozenset(names.split())
     for service, names in {
         "s3": """
-            ListBuckets CreateBucket HeadBucket DeleteBucket GetBucketLocation ListObjects ListObjectsV2 DeleteObjects
+            ListBuckets CreateBucket HeadBucket DeleteBucket GetBucketLocation
+            PutBucketVersioning GetBucketVersioning ListObjects ListObjectsV2 DeleteObjects
             GetObject PutObject HeadObject DeleteObject CopyObject CreateMultipartUpload UploadPart UploadPartCopy
             CompleteMultipartUpload AbortMultipartUpload ListParts ListMultipartUploads""",
         "sqs": """
@@ -193,7 +194,7 @@ def _json(status: int, members: Mapping[str, Any]) -> Answer:
 
 
 def _refusal(protocol: Protocol, error: Refused) -> Answer:
-    if protocol == "json":
+    if protocol in ("json", "rest-json"):
         return _json(error.status, _error_members(error))
     code, message = escape(error.code), escape(error.message)
     inner = f"<Code>{code}</Code><Message>{message}</Message>"

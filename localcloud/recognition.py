@@ -14,7 +14,7 @@ from botocore.model import OperationModel, Shape
 from localcloud.service import OWN_KEY, Refused
 from localcloud.validation import operation_model, service_model
 
-Protocol = Literal["json", "query", "rest-xml"]
+Protocol = Literal["json", "query", "rest-json", "rest-xml"]
 PROTOCOLS: dict[str, Protocol] = {
     "sagemaker": "json",
     "glue": "json",
@@ -27,10 +27,11 @@ PROTOCOLS: dict[str, Protocol] = {
     "sns": "query",
     "ses": "query",
     "sts": "query",
+    "mwaa": "rest-json",
     "s3": "rest-xml",
 }
 # The name a request is signed with, where it is not the service's.
-SIGNED_AS = {"monitoring": "cloudwatch", "email": "ses"}
+SIGNED_AS = {"monitoring": "cloudwatch", "email": "ses", "airflow": "mwaa"}
 READING = re.compile(r"(Get|Describe|List|Head|BatchGet|Receive)")
 
 
@@ -49,7 +50,8 @@ class Call:
 
     @property
     def mutating(self) -> bool:
-        return not READING.match(self.operation)
+        # A call that carries another call does what that one does.
+        return not READING.match(self.operation) and self.params.get("Method") != "GET"
 
     @property
     def subject(self) -> str:
@@ -86,6 +88,9 @@ def recognised(environ: dict[str, Any], body: bytes) -> Call:
     if protocol == "query":
         operation, params = _by_action(service, body)
         return Call(service, operation, params, region, own)
+    if protocol == "rest-json":
+        operation, params = _by_resource(service, environ, body)
+        return Call(service, operation, params, region, own)
     operation, params = _by_path(environ)
     return Call(service, operation, params, region, own, complete=False)
 
@@ -109,13 +114,17 @@ def _by_target(service: str, environ: dict[str, Any], body: bytes) -> tuple[str,
     model = service_model(service)
     if prefix != model.metadata["targetPrefix"] or operation not in model.operation_names:
         raise _unknown(f"{service} {operation or 'in another protocol than JSON'}")
+    return operation, _json_object(body)
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
     try:
         params = json.loads(body or b"{}")
     except ValueError as error:
         raise Refused("SerializationException", f"the body is not JSON: {error}") from None
     if not isinstance(params, dict):
         raise Refused("SerializationException", "the body is not a JSON object")
-    return operation, params
+    return params
 
 
 def _by_action(service: str, body: bytes) -> tuple[str, dict[str, Any]]:
@@ -127,6 +136,19 @@ def _by_action(service: str, body: bytes) -> tuple[str, dict[str, Any]]:
     shape = operation_model(service, operation).input_shape
     params = _unfolded(shape, form, "") if shape else {}
     return operation, params if isinstance(params, dict) else {}
+
+
+def _by_resource(service: str, environ: dict[str, Any], body: bytes) -> tuple[str, dict[str, Any]]:
+    """Verb and path say the operation; the path has some of its members, and a JSON body the others."""
+    verb, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+    for operation in service_model(service).operation_names:
+        http = operation_model(service, operation).http
+        pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", http["requestUri"])
+        if http["method"] == verb and (match := re.fullmatch(pattern, path)):
+            if environ.get("QUERY_STRING"):
+                raise _unknown(f"{service} {operation} with a query")
+            return operation, {**_json_object(body), **match.groupdict()}
+    raise _unknown(f"{service} {verb} {path}")
 
 
 def _unfolded(shape: Shape, form: dict[str, str], at: str) -> Any:

@@ -77,6 +77,8 @@ def _taken(shape: Shape, value: Any, path: str, faults: list[str]) -> Any:
         if not isinstance(value, dict):
             wrong("Member must be a structure")
             return None
+        if shape.is_document_type:
+            return value
         members = shape.members
         for name in shape.metadata.get("required", ()):
             if value.get(name) is None:
@@ -178,6 +180,8 @@ def _below(path: str, name: str) -> str:
 
 def _given(shape: Shape, value: Any, path: str) -> Any:
     kind = shape.type_name
+    if kind == "structure" and shape.is_document_type:
+        return value
     if kind == "structure":
         members = shape.members
         if unknown := value.keys() - members.keys():

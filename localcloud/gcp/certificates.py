@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 FOLDER = "certificates"  # in the folder of the state; a reset leaves it, as clients have read what is in it
-DOMAIN = "googleapis.com"
+# Of Google's services, and of the Airflows of Composer.
+DOMAINS = ("googleapis.com", "composer.googleusercontent.com")
 VALID = timedelta(days=30)
 RENEWED = timedelta(days=10)  # before the end
 
@@ -39,16 +40,18 @@ def certificates(state: Path) -> Certificates:
     """Those in the folder of a state, made anew if there are none or they are old."""
     folder = state / FOLDER
     found = Certificates(folder / "ca.pem", folder / "server.pem", folder / "server.key")
-    if not all(path.is_file() for path in (found.authority, found.chain, found.key)) or _old(found.authority):
+    if not all(path.is_file() for path in (found.authority, found.chain, found.key)) or _old(found.chain):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700)
         _make(found)
     return found
 
 
-def _old(authority: Path) -> bool:
-    end = x509.load_pem_x509_certificate(authority.read_bytes()).not_valid_after_utc
-    return datetime.now(UTC) > end - RENEWED
+def _old(chain: Path) -> bool:
+    """Near its end, or not for all that it must be for."""
+    found = x509.load_pem_x509_certificate(chain.read_bytes())
+    names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.DNSName)
+    return datetime.now(UTC) > found.not_valid_after_utc - RENEWED or names != [f"*.{domain}" for domain in DOMAINS]
 
 
 def _make(wanted: Certificates) -> None:
@@ -59,17 +62,17 @@ def _make(wanted: Certificates) -> None:
         _begun(name, name, authority_key)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs_certificates=True), critical=True)
-        .add_extension(x509.NameConstraints([x509.DNSName(DOMAIN)], None), critical=True)
+        .add_extension(x509.NameConstraints([x509.DNSName(domain) for domain in DOMAINS], None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA256())
     )
     key = ec.generate_private_key(ec.SECP256R1())
     server = (
-        _begun(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, DOMAIN)]), name, key)
+        _begun(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, DOMAINS[0])]), name, key)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(f"*.{DOMAIN}")]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(f"*.{domain}") for domain in DOMAINS]), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA256())

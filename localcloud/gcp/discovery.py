@@ -16,7 +16,7 @@ import googleapiclient
 from localcloud.service import NotHonoured, Refused
 
 DOCUMENTS = Path(googleapiclient.__file__).parent / "discovery_cache" / "documents"
-VERSIONS = {"bigquery": "v2", "storage": "v1", "dataflow": "v1b3"}
+VERSIONS = {"bigquery": "v2", "storage": "v1", "dataflow": "v1b3", "composer": "v1"}
 # Every service answers at this host as well as at its own.
 SHARED = "www.googleapis.com"
 # Of the parameters that every call may have: these change nothing that is not honoured.
@@ -71,12 +71,16 @@ def _methods(resource: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 UNDOCUMENTED: dict[str, dict[str, Mapping[str, Any]]] = {
     "bigquery.jobs.get": {"projection": {"type": "string"}},
     "bigquery.jobs.cancel": {"projection": {"type": "string"}},
+    **{
+        f"composer.projects.locations.environments.{name}": {"$alt": {"type": "string", "enum": ["json;enum-encoding=int"]}}
+        for name in ("create", "get")
+    },
 }
 
 
 def _operation(service: str, document: Mapping[str, Any], method: Mapping[str, Any]) -> Operation:
     path = f"/{document['servicePath']}{method['path']}"
-    paths: dict[Way, re.Pattern[str]] = {"": _pattern(path)}
+    paths: dict[Way, re.Pattern[str]] = {"": _pattern(path, method.get("parameters", {}))}
     if method.get("supportsMediaUpload"):
         paths["upload"] = _pattern(method["mediaUpload"]["protocols"]["simple"]["path"])
     if method.get("supportsMediaDownload"):
@@ -101,9 +105,18 @@ def _system(document: Mapping[str, Any], names: Iterable[str]) -> dict[str, Mapp
     return {name: document["parameters"].get(name, {"type": "string"}) for name in names}
 
 
-def _pattern(template: str) -> re.Pattern[str]:
-    parts = re.split(r"\{\+?(\w+)\}", template)
-    return re.compile("".join(re.escape(part) if i % 2 == 0 else f"(?P<{part}>[^/]+)" for i, part in enumerate(parts)))
+def _pattern(template: str, parameters: Mapping[str, Mapping[str, Any]] | None = None) -> re.Pattern[str]:
+    """A parameter with a plus is a name of several parts, which has a pattern of its own."""
+    parts = re.split(r"(\{\+?\w+\})", template)
+    return re.compile("".join(_part(part, parameters or {}) for part in parts))
+
+
+def _part(part: str, parameters: Mapping[str, Mapping[str, Any]]) -> str:
+    if not part.startswith("{"):
+        return re.escape(part)
+    name = part.strip("{+}")
+    own = parameters.get(name, {}).get("pattern", "") if "+" in part else ""
+    return f"(?P<{name}>{own.removeprefix('^').removesuffix('$') or '[^/]+'})"
 
 
 def recognised(verb: str, host: str, path: str) -> Recognised:

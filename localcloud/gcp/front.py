@@ -6,7 +6,7 @@ import gzip
 import json
 import socket
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -17,7 +17,7 @@ from werkzeug.wsgi import get_input_stream
 from localcloud.calls import Calls
 from localcloud.control import CONTROL, Control, check_host
 from localcloud.faults import Lost
-from localcloud.gcp import batches, discovery, uploads
+from localcloud.gcp import batches, composer, discovery, uploads
 from localcloud.gcp.discovery import Recognised
 from localcloud.gcp.fields import partial
 from localcloud.gcp.metadata import FLAVOR, TOKEN, Metadata
@@ -70,10 +70,11 @@ class Call:
 
 @dataclass
 class Front:
-    """Answers for Google's hosts. `offered` is changed by a reset."""
+    """Answers for Google's hosts. `offered` and `web` are changed by a reset."""
 
     calls: Calls
     offered: Mapping[str, Operations]  # of each service
+    web: Callable[[str, str, Mapping[str, str]], dict[str, Any]]  # what GET says at an address of Airflow
     sessions: uploads.Sessions = field(default_factory=uploads.Sessions)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -93,6 +94,8 @@ class Front:
         """Answer a call. `batch`: the service of the batch that it is a part of, if it is one."""
         if request.host == BOUNDARIES:
             raise Refused("notFound", "the local cloud has no boundaries of accounts", 404)
+        if request.host.endswith(f".{composer.DOMAIN}"):
+            return self._airflow(request)
         try:
             if not batch and (service := discovery.batched(request.verb, request.host, request.path)):
                 return self._batch(service, request)
@@ -116,6 +119,22 @@ class Front:
             answer = self._disturbed(named, call, request, members)
             logged.status = answer.status
         return answer
+
+    def _airflow(self, request: Request) -> Answer:
+        """The web server of an environment of Composer, which lets in whoever has a token of Google's."""
+        query = dict(request.query)
+        call = Call("airflow", f"{request.verb} {request.path}", request.host, request.verb != "GET")
+        try:
+            with self.calls.noted(call, query, "internalError") as logged:
+                if request.verb != "GET":
+                    raise NotHonoured(f"{request.verb} {request.path} of Airflow")
+                _authorise(request)
+                busy = Refused("rateLimitExceeded", "too many requests", 429)
+                said = self.calls.disturbed(call, lambda: self.web(request.host, request.path, query), busy, broken)
+                logged.status = 200
+        except Refused as error:
+            return Answer(composer.said(error), error.status, {"Content-Type": "application/json"})
+        return json_answer(200, said)
 
     def _batch(self, service: str, request: Request) -> Answer:
         """Every part is a call of its own, and they are answered one after the other. The batch itself is no call.
@@ -209,12 +228,7 @@ class Front:
                 f"the local cloud does not offer {operation.service} {operation.name}: only the calls that the DAGs make",
                 501,
             )
-        if request.headers.get("authorization") != f"Bearer {TOKEN}":
-            raise Refused(
-                "authError",
-                "Request had invalid authentication credentials: not those that the metadata server of the local cloud gives",
-                401,
-            )
+        _authorise(request)
 
     def _disturbed(
         self, named: Call, call: Recognised, request: Request, members: dict[str, Any], content: bytes = b""
@@ -277,6 +291,16 @@ def refusal(error: Refused, service: str = "") -> Answer:
     if service != "storage":
         members["status"] = STATUSES.get(error.status, "UNKNOWN")
     return json_answer(error.status, {"error": members})
+
+
+def _authorise(request: Request) -> None:
+    """Raises Refused."""
+    if request.headers.get("authorization") != f"Bearer {TOKEN}":
+        raise Refused(
+            "authError",
+            "Request had invalid authentication credentials: not those that the metadata server of the local cloud gives",
+            401,
+        )
 
 
 def _sent(answer: Answer, verb: str, start_response: Any) -> list[bytes]:

@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from localcloud.gcp.certificates import DOMAINS
+
 # One label only, as a certificate's wildcard has it.
-GOOGLE = re.compile(r"[a-z0-9-]+\.googleapis\.com:443")
+GOOGLE = re.compile(rf"[a-z0-9-]+\.({'|'.join(map(re.escape, DOMAINS))}):443")
 SIZE = 1 << 16
 
 
@@ -95,7 +97,8 @@ class Proxy:
 
 
 def _no(target: str) -> bytes:
-    words = f"the local cloud leads to *.googleapis.com:443 only, not to {target[:200]}: nothing leaves this machine\n"
+    led = " and ".join(f"*.{domain}:443" for domain in DOMAINS)
+    words = f"the local cloud leads to {led} only, not to {target[:200]}: nothing leaves this machine\n"
     head = (
         "HTTP/1.1 502 Not a host of the local cloud",
         "Content-Type: text/plain; charset=utf-8",

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from localcloud.gcp import storage
+from localcloud.gcp.composer import Environments
 from localcloud.gcp.service import Cloud, Method, Methods, Objects, Operations, Tables
 from localcloud.gcp.stored_objects import StoredObjects
 
@@ -31,6 +32,7 @@ class Services:
     operations: Mapping[str, Operations]
     methods: Methods
     objects: StoredObjects
+    environments: Environments
 
     @property
     def names(self) -> list[str]:
@@ -50,7 +52,11 @@ def services(folder: Path, make: MakeCloud) -> Services:
     """All services, with what the folder of the state has of them."""
     objects = StoredObjects(_own(folder, "storage"))
     cloud = make(objects, _tables(folder, objects))
-    operations: dict[str, Operations] = {"storage": storage.operations(cloud, objects)}
+    environments = Environments(cloud)
+    operations: dict[str, Operations] = {
+        "storage": storage.operations(cloud, objects),
+        "composer": environments.operations(),
+    }
     methods: dict[str, Method] = dict(storage.methods(objects))
     for module, service in MODULES.items():
         if find_spec(f"localcloud.gcp.{module}") is None:
@@ -58,7 +64,7 @@ def services(folder: Path, make: MakeCloud) -> Services:
         made = import_module(f"localcloud.gcp.{module}")
         operations[service] = made.operations(cloud) if hasattr(made, "operations") else {}
         methods.update(made.methods(cloud) if hasattr(made, "methods") else {})
-    return Services(cloud, operations, methods, objects)
+    return Services(cloud, operations, methods, objects, environments)
 
 
 def _tables(folder: Path, objects: Objects) -> Tables:

@@ -43,7 +43,7 @@ class Server:
         self.jobs = Jobs(delays)
         self._calls = Calls()
         self._services = self._made()
-        self._front = Front(self._calls, self._services.operations)
+        self._front = Front(self._calls, self._services.operations, self._services.environments.web)
         self._grpc = Grpc(self._calls, self._services.methods)
         # Sockets with names, which must be short, in a folder that nobody else can enter.
         self._sockets = Path(tempfile.mkdtemp(prefix="localcloud-"))
@@ -106,6 +106,7 @@ class Server:
         emptied(self._folder, FOLDER)
         self._services = self._made()
         self._front.offered, self._grpc.offered = self._services.operations, self._services.methods
+        self._front.web = self._services.environments.web
         self._front.sessions = Sessions()
         self._proxy.forget()
         self._calls.clear()

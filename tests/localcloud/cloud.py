@@ -93,6 +93,8 @@ class LocalCloud:
             **NO_FILES,
             "AWS_ENDPOINT_URL": self.url,
             "AWS_DEFAULT_REGION": REGION,
+            # Of services that have hosts for some of their calls, such as api.airflow.us-east-1.amazonaws.com.
+            "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
             "AIRFLOW_CONN_AWS_DEFAULT": "aws://",
         }
 
@@ -107,7 +109,7 @@ class LocalCloud:
             region_name=REGION,
         )
         # Parameters are left to the server: it is the one that is tried.
-        config = Config(retries={"total_max_attempts": 1}, parameter_validation=False)
+        config = Config(retries={"total_max_attempts": 1}, parameter_validation=False, inject_host_prefix=False)
         return session.client(service, endpoint_url=self.url, config=config)
 
     def calls(self, service: str | None = None, **wanted: Any) -> list[dict[str, Any]]:
