@@ -132,6 +132,7 @@ lint-deploy: $(DEPLOY)/.installed ## Pipelines and infrastructure: workflows, Cl
 	$(DEPLOY)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(DEPLOY)/bin/check-jsonschema --builtin-schema vendor.cloudbuild cloudbuild.yaml
 	$(DEPLOY)/bin/cfn-lint deploy/aws/*.yaml
+	$(DEPLOY)/bin/shellcheck deploy/*/*.sh
 	$(DEPLOY)/bin/python -m deploy.gcp.offline
 
 BASE := origin/main
