@@ -1,3 +1,7 @@
+locals {
+  repository = "${var.region}-docker.pkg.dev/${var.project}/${google_artifact_registry_repository.jobs.repository_id}"
+}
+
 # GitHub Actions: deployments of this repository's environments, without a key.
 
 resource "google_iam_workload_identity_pool" "github" {
@@ -55,9 +59,9 @@ resource "google_cloudbuild_trigger" "main" {
   }
 
   substitutions = {
-    _ENV        = var.environment
-    _REGION     = var.region
-    _REPOSITORY = "${var.region}-docker.pkg.dev/${var.project}/${google_artifact_registry_repository.jobs.repository_id}"
-    _TEMPLATES  = "gs://${google_storage_bucket.lake.name}/${var.prefix}/templates"
+    _ENV        = google_composer_environment.this.name
+    _LOCATION   = var.region
+    _REPOSITORY = local.repository
+    _TEMPLATES  = local.settings.AILERON_GCP_TEMPLATES
   }
 }

@@ -12,7 +12,7 @@ variable "region" {
 variable "environment" {
   description = "Ends the name of the environment of Composer, and is a label"
   type        = string
-  default     = "prod"
+  default     = "production"
 
   validation {
     condition     = can(regex("^[a-z][a-z0-9-]{0,15}$", var.environment))
