@@ -44,9 +44,10 @@ def limits(keys: list[str]) -> list[str]:
     """Keys of model.yaml with what holds unless it is given."""
     rows = []
     for key in keys:
-        section, name = key.split(".")
-        known = ModelConfig.model_fields.get(section)
-        field = getattr(known.annotation, "model_fields", {}).get(name) if known else None
+        fields, field = ModelConfig.model_fields, None
+        for name in key.split("."):
+            field = fields.get(name)
+            fields = getattr(field.annotation, "model_fields", {}) if field else {}
         if field is None:
             raise ValueError(f"model.yaml has no key {key}")
         rows.append((f"`{key}`", _shown(field.default), field.description))
@@ -60,7 +61,9 @@ def _percent(share: float) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {one:g}" for name, one in value.items()) or "none"
-    return "none" if value is None or value == [] else f"{value:g}" if isinstance(value, int | float) else str(value)
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value)) or "none"
+    return "null" if value is None else f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def _alpha() -> list[str]:

@@ -42,7 +42,10 @@ EVERYWHERE: Mapping[str, tuple[str, str]] = {
     "AILERON_SES_SENDER": ("", "With `ses`: the address they come from, which SES has verified"),
     "AILERON_SNS_TOPIC": ("", "ARN of an SNS topic that is told of failures too"),
     "AILERON_PAGES": ("the lake", "Where the report pages are that the UI shows; also of the API server"),
-    "AILERON_DOCS": ("", "Address of these pages: mails then link their runbook"),
+    "AILERON_DOCS": (
+        "",
+        "Address of the repository, of a branch where it has some (`https://.../blob/main`): mails then link their runbook",
+    ),
     "AILERON_MODELS": ("`include/models`", "Folder of the models"),
     "AILERON_EXPECTATIONS": ("`expectations`", "Folder of their suites"),
 }
