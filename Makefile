@@ -23,17 +23,21 @@ PLATFORM := local
 ifeq ($(PLATFORM),aws)
 NEEDS_CLOUD := $(LOCALCLOUD)/.installed java
 else ifeq ($(PLATFORM),gcp)
-NEEDS_CLOUD := $(LOCALCLOUD)/.installed
+NEEDS_CLOUD := $(LOCALCLOUD)/.installed python-of-composer
 else ifneq ($(PLATFORM),local)
 $(error PLATFORM=$(PLATFORM) is not one of local, aws, gcp)
 endif
 
-.PHONY: install-localcloud java
+.PHONY: install-localcloud java python-of-composer
 install-localcloud: $(LOCALCLOUD)/.installed ## The environment of the local cloud, in .venv-localcloud
 $(LOCALCLOUD)/.installed: localcloud/requirements.txt | $(INSTALLED)
 	test -x $(LOCALCLOUD)/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(LOCALCLOUD)
 	$(BIN)/uv pip install --quiet --python $(LOCALCLOUD)/bin/python -r localcloud/requirements.txt
 	@touch $@
+
+# Beam and Google's provider cannot be had together on another: they want other NumPys.
+python-of-composer: | $(INSTALLED)
+	@$(BIN)/python -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "PLATFORM=gcp needs Python 3.11, which is Composer\x27s: run make PYTHON=python3.11 ... in a new clone")'
 
 # Spark runs the scripts of Glue.
 java:
@@ -60,9 +64,10 @@ test: $(INSTALLED) ## All tests but the crashes and the slow ones; ARGS='-k rest
 test-crashes: $(INSTALLED) ## Runs that are killed, cut off and tampered with at their every step
 	$(BIN)/python -m pytest -m "crash and not slow and not localcloud" -n 2 --dist loadfile $(ARGS)
 
+# In the order of the folders: files of few tests that take long are begun first, not last.
 TESTS_OF_CLOUD := localcloud and $(if $(filter gcp,$(PLATFORM)),gcp,not gcp)
 test-localcloud: $(INSTALLED) $(LOCALCLOUD)/.installed $(NEEDS_CLOUD) ## The DAGs on a cloud that computes on this machine: PLATFORM=aws or gcp
-	$(BIN)/python -m pytest -m "$(TESTS_OF_CLOUD)" -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -m "$(TESTS_OF_CLOUD)" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # What the lock pins of the providers and of what they stand on is left open, the rest is as in the lock.
 NEWEST := .venv-newest
