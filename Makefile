@@ -39,6 +39,13 @@ $(LOCALCLOUD)/.installed: localcloud/requirements.txt | $(INSTALLED)
 python-of-composer: | $(INSTALLED)
 	@$(BIN)/python -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "PLATFORM=gcp needs Python 3.11, which is Composer\x27s: run make PYTHON=python3.11 ... in a new clone")'
 
+# The linters of pipelines and infrastructure, Terraform among them.
+DEPLOY := .venv-deploy
+$(DEPLOY)/.installed: deploy/requirements.txt | $(INSTALLED)
+	test -x $(DEPLOY)/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(DEPLOY)
+	$(BIN)/uv pip install --quiet --python $(DEPLOY)/bin/python -r deploy/requirements.txt
+	@touch $@
+
 # Spark runs the scripts of Glue.
 java:
 	@"$${JAVA_HOME:+$$JAVA_HOME/bin/}java" -version 2>&1 | grep -q ' version "17\.' || \
@@ -58,7 +65,7 @@ clean: $(INSTALLED) ## Removes .local: what `make demo` and `make up` left behin
 	$(BIN)/python -m demo clean
 
 .PHONY: test test-crashes test-localcloud test-newest-provider test-account test-slow bench bench-loop lint docs policy
-test: $(INSTALLED) ## All tests but the crashes and the slow ones; ARGS='-k restore' for some
+test: $(INSTALLED) $(DEPLOY)/.installed ## All tests but the crashes and the slow ones; ARGS='-k restore' for some
 	$(BIN)/python -m pytest -m "not slow and not crash and not localcloud and not account" -n 2 --dist loadfile $(ARGS)
 
 test-crashes: $(INSTALLED) ## Runs that are killed, cut off and tampered with at their every step
@@ -122,12 +129,6 @@ site: $(DOCS)/.installed ## docs/ as a site, in .local/site; a link that leads n
 
 site-serve: $(DOCS)/.installed ## The site on http://127.0.0.1:8000, built anew when a page changes, until Ctrl-C
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs serve --strict --dev-addr 127.0.0.1:8000
-
-DEPLOY := .venv-deploy
-$(DEPLOY)/.installed: deploy/requirements.txt | $(INSTALLED)
-	test -x $(DEPLOY)/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(DEPLOY)
-	$(BIN)/uv pip install --quiet --python $(DEPLOY)/bin/python -r deploy/requirements.txt
-	@touch $@
 
 .PHONY: lint-deploy bench-retrain
 lint-deploy: $(DEPLOY)/.installed ## Pipelines and infrastructure: workflows, Cloud Build, CodeBuild, CloudFormation, Terraform
