@@ -7,6 +7,8 @@ python -m include.cli champion flight_delays --at 2013-04-01T12:00:00+00:00
 python -m include.cli explain flight_delays 2013-04-01-EV-4357-EWR-1600
 python -m include.cli explain flight_delays --snapshot 2013-04-01-0123456789abcdef
 python -m include.cli bigquery-ml flight_delays project.dataset 2013-04-01
+python -m include.cli backup /backups/2013-04-01
+python -m include.cli restore-backup /backups/2013-04-01
 python -m include.cli model-schema
 """
 
@@ -20,6 +22,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from include import backup as backups
 from include import bigquery_ml, champions, lineage, partitions, queries, validation
 from include.config import INCLUDE, InvalidModel, ModelConfig, load_model, models_folder, read_model
 from include.core.files import replacing
@@ -76,6 +79,29 @@ def restore(name: str, partition: str) -> int:
     shown = f"version {publication.version} shows {publication.rows} rows again: {publication.location}"
     print(f"{name} {publication.partition}: {shown}")
     return 0
+
+
+def backup(to: str, with_source: bool) -> int:
+    """Ledger, registry and what they name, as they are now, in a folder; runs may go on."""
+    _print_backup("saved", backups.make(_folder(to, "TO"), with_source))
+    return 0
+
+
+def restore_backup(folder: str) -> int:
+    """Put a backup back where it was made, which must be empty."""
+    _print_backup("restored", backups.restore(_folder(folder, "FROM")))
+    return 0
+
+
+def _folder(named: str, variable: str) -> Path:
+    if not named:
+        raise ValueError(f"name the folder of the backup: {variable}=/backups/2013-04-01")
+    return Path(named)
+
+
+def _print_backup(what: str, done: backups.Backup) -> None:
+    days = sum(map(len, done.published.values()))
+    print(f"{what}: {len(done.files)} files, {done.bytes / 1e6:.1f} MB, {days} published days, as of {done.at}: {done.folder}")
 
 
 def champion(name: str, at: str | None) -> int:
@@ -142,6 +168,11 @@ def parser() -> argparse.ArgumentParser:
     put_back = commands.add_parser("restore", help="put back the version of a partition before the present one")
     put_back.add_argument("model", help="its name")
     put_back.add_argument("partition", help="YYYY-MM-DD")
+    save = commands.add_parser("backup", help="copy ledger, registry and what they name to a folder, while runs go on")
+    save.add_argument("to", help="a folder that is not there yet")
+    save.add_argument("--without-source", action="store_true", help="where the source keeps what has landed")
+    saved = commands.add_parser("restore-backup", help="put a backup where it was made, which must be empty")
+    saved.add_argument("folder", help="of the backup")
     who = commands.add_parser("champion", help="who is champion, or was at a moment")
     who.add_argument("model", help="its name")
     who.add_argument("--at", help="moment with time zone, ISO 8601")
@@ -166,6 +197,10 @@ def main(arguments: list[str] | None = None) -> int:
             return new_model(chosen.name)
         if chosen.command == "restore":
             return restore(chosen.model, chosen.partition)
+        if chosen.command == "backup":
+            return backup(chosen.to, not chosen.without_source)
+        if chosen.command == "restore-backup":
+            return restore_backup(chosen.folder)
         if chosen.command == "champion":
             return champion(chosen.model, chosen.at)
         if chosen.command == "explain":

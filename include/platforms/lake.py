@@ -130,13 +130,20 @@ def restore(model: ModelConfig, partition: date, by: str) -> Publication:
         return _show(model, partition, facts["digest"], facts)
 
 
-def _show(model: ModelConfig, partition: date, digest: str, facts: dict[str, Any]) -> Publication:
-    kept = partition_folder("versions", model.name, partition)
-    live = partition_folder("predictions", model.name, partition) / DATA
-    _link(kept / f"{digest}.quarantine.parquet", partition_folder("quarantine", model.name, partition) / DATA)
+def show(model: str, partition: date, digest: str) -> Path:
+    """Let readers see a version that is kept; the file they see."""
+    kept = partition_folder("versions", model, partition)
+    live = partition_folder("predictions", model, partition) / DATA
+    _link(kept / f"{digest}.quarantine.parquet", partition_folder("quarantine", model, partition) / DATA)
     _link(kept / f"{digest}.parquet", live)
+    return live
+
+
+def _show(model: ModelConfig, partition: date, digest: str, facts: dict[str, Any]) -> Publication:
+    live = show(model.name, partition, digest)
     version = publications.record(model, partition, digest, str(live), facts)
-    _prune(kept, [record.body["digest"] for record in publications.history(model.name, partition)])
+    digests = [record.body["digest"] for record in publications.history(model.name, partition)]
+    _prune(partition_folder("versions", model.name, partition), digests)
     return Publication(partition.isoformat(), version, digest, facts["rows_scored"], str(live))
 
 
