@@ -51,7 +51,7 @@ java:
 	@"$${JAVA_HOME:+$$JAVA_HOME/bin/}java" -version 2>&1 | grep -q ' version "17\.' || \
 		{ echo "Java 17 is needed for the local cloud, and is not the java found here: install it (Debian: apt-get install openjdk-17-jre-headless), or set JAVA_HOME"; exit 1; }
 
-.PHONY: demo look up clean
+.PHONY: demo look up drill clean
 demo: $(INSTALLED) ## Real flights: a model trained, approved, used, replaced, defended. Minutes, on this machine only
 	$(BIN)/python -m demo run
 
@@ -61,10 +61,13 @@ look: $(INSTALLED) ## The demo's Airflow again, with its runs and reports, until
 up: $(INSTALLED) $(NEEDS_CLOUD) ## An Airflow to work with, until Ctrl-C; PLATFORM=aws or gcp: beside a local cloud
 	$(BIN)/python -m demo up --platform $(PLATFORM)
 
+drill: $(INSTALLED) ## All of a lake is lost and restored from its backup: is everything as it was, and does it go on?
+	$(BIN)/python -m demo.drill
+
 clean: $(INSTALLED) ## Removes .local: what `make demo` and `make up` left behind
 	$(BIN)/python -m demo clean
 
-.PHONY: test test-crashes test-localcloud test-newest-provider test-account test-slow bench bench-loop lint docs policy
+.PHONY: test test-crashes test-localcloud test-newest-provider matrix test-account test-slow bench bench-loop lint docs policy
 test: $(INSTALLED) $(DEPLOY)/.installed ## All tests but the crashes and the slow ones; ARGS='-k restore' for some
 	$(BIN)/python -m pytest -m "not slow and not crash and not localcloud and not account" -n 2 --dist loadfile $(ARGS)
 
@@ -89,6 +92,10 @@ $(NEWEST)/.installed: requirements.lock requirements-dev.txt | $(INSTALLED)
 
 test-newest-provider: $(NEWEST)/.installed $(LOCALCLOUD)/.installed $(NEEDS_CLOUD) ## The DAGs on the local cloud with the newest providers: PLATFORM=aws or gcp
 	$(NEWEST)/bin/python -m pytest -m "$(TESTS_OF_CLOUD)" tests/conformance $(ARGS)
+
+AIRFLOW ?= $(AIRFLOW_VERSION)
+matrix: $(INSTALLED) ## One cell of the version matrix, on local: AIRFLOW=3.3.1 or newest, PYTHON=python3.11 or python3.12
+	$(BIN)/python -m tests.matrix "$(AIRFLOW)" "$(PYTHON)"
 
 test-account: $(INSTALLED) ## A training and two predictions in your own account or project, which bills them: PLATFORM=aws or gcp, AILERON_ACCOUNT_TEST=yes
 	$(BIN)/python -m pytest -m account tests/account/test_$(PLATFORM).py $(ARGS)
@@ -160,7 +167,7 @@ deploy: $(INSTALLED) ## That bundle into an environment: TARGET=mwaa ENV=<name>;
 	$(BIN)/python -m deploy.cli deploy "$(TARGET)" --environment "$(ENV)" $(if $(PROJECT),--project "$(PROJECT)") \
 		$(if $(LOCATION),--location "$(LOCATION)") $(if $(DRY_RUN),--dry-run) $(if $(OVERWRITE),--overwrite) $(if $(DIRTY),--dirty)
 
-.PHONY: new-model check-models model-schema restore champion explain bigquery-ml
+.PHONY: new-model check-models model-schema restore backup restore-backup champion explain bigquery-ml
 new-model: $(INSTALLED) ## Scaffolds a model: NAME=churn
 	$(BIN)/python -m include.cli new-model "$(NAME)"
 
@@ -172,6 +179,12 @@ model-schema: $(INSTALLED) ## The JSON Schema of model.yaml, for editors
 
 restore: $(INSTALLED) ## Puts back what readers saw before: MODEL=flight_delays PARTITION=2013-04-01
 	$(BIN)/python -m include.cli restore "$(MODEL)" "$(PARTITION)"
+
+backup: $(INSTALLED) ## Ledger, registry and what they name, while runs go on: TO=/backups/2013-04-01 ARGS=--without-source
+	$(BIN)/python -m include.cli backup "$(TO)" $(ARGS)
+
+restore-backup: $(INSTALLED) ## Puts a backup back where it was made, which must be empty: FROM=/backups/2013-04-01
+	$(BIN)/python -m include.cli restore-backup "$(FROM)"
 
 champion: $(INSTALLED) ## Who is champion, since when, and why: MODEL=flight_delays
 	$(BIN)/python -m include.cli champion "$(MODEL)"
