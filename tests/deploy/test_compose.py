@@ -81,7 +81,7 @@ def test_images_are_pinned_and_airflow_is_the_one_of_the_requirements(services: 
     for name, service in services.items():
         assert re.fullmatch(r"[\w./-]+:v?[0-9]+\.[0-9][\w.-]*", service["image"]), name
     assert services["scheduler"]["image"].endswith(f":{version}")
-    assert f"FROM apache/airflow:{version}-python3.12\n" in (ROOT / "Dockerfile").read_text()
+    assert f"FROM apache/airflow:{version}-python3.11\n" in (ROOT / "Dockerfile").read_text()
 
 
 def test_airflow_understands_its_configuration(services: dict[str, Any]) -> None:
