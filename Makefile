@@ -69,7 +69,7 @@ clean: $(INSTALLED) ## Removes .local: what `make demo` and `make up` left behin
 
 .PHONY: test test-crashes test-localcloud test-newest-provider matrix test-account test-slow bench bench-loop lint docs policy
 test: $(INSTALLED) $(DEPLOY)/.installed ## All tests but the crashes and the slow ones; ARGS='-k restore' for some
-	$(BIN)/python -m pytest -m "not slow and not crash and not localcloud and not account" -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -m "not slow and not crash and not localcloud and not account and not compose" -n 2 --dist loadfile $(ARGS)
 
 test-crashes: $(INSTALLED) ## Runs that are killed, cut off and tampered with at their every step
 	$(BIN)/python -m pytest -m "crash and not slow and not localcloud" -n 2 --dist loadfile $(ARGS)
@@ -102,6 +102,10 @@ test-account: $(INSTALLED) ## A training and two predictions in your own account
 
 test-slow: $(INSTALLED) ## The tests that start an Airflow of their own
 	$(BIN)/python -m pytest -m "slow and not localcloud" $(ARGS)
+
+.PHONY: test-compose
+test-compose: $(INSTALLED) ## docker-compose.yaml on a Docker engine: trained, predicted, killed, recovered; a quarter of an hour
+	$(BIN)/python -m pytest -m compose -p no:cacheprovider tests/compose $(ARGS)
 
 bench: $(INSTALLED) ## What is claimed of speed and safety, measured here
 	$(BIN)/python -m benchmarks.scoring
