@@ -21,11 +21,14 @@ import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from include import backup as backups
 from include import bigquery_ml, champions, lineage, partitions, queries, validation
 from include.config import INCLUDE, InvalidModel, ModelConfig, load_model, models_folder, read_model
 from include.core.files import replacing
+
+if TYPE_CHECKING:
+    from include.backup import Backup
 
 SCHEMA = INCLUDE / "models" / "model.schema.json"
 
@@ -83,12 +86,16 @@ def restore(name: str, partition: str) -> int:
 
 def backup(to: str, with_source: bool) -> int:
     """Ledger, registry and what they name, as they are now, in a folder; runs may go on."""
+    from include import backup as backups
+
     _print_backup("saved", backups.make(_folder(to, "TO"), with_source))
     return 0
 
 
 def restore_backup(folder: str) -> int:
     """Put a backup back where it was made, which must be empty."""
+    from include import backup as backups
+
     _print_backup("restored", backups.restore(_folder(folder, "FROM")))
     return 0
 
@@ -99,7 +106,7 @@ def _folder(named: str, variable: str) -> Path:
     return Path(named)
 
 
-def _print_backup(what: str, done: backups.Backup) -> None:
+def _print_backup(what: str, done: Backup) -> None:
     days = sum(map(len, done.published.values()))
     print(f"{what}: {len(done.files)} files, {done.bytes / 1e6:.1f} MB, {days} published days, as of {done.at}: {done.folder}")
 
