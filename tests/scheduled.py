@@ -58,7 +58,7 @@ def _approve(airflow: Airflow) -> None:
         airflow.api.answer(question, "Approve", {"why": "seen the report"})
 
 
-def eventually(done: Callable[[], Any], seconds: float = 120) -> Any:
+def eventually(done: Callable[[], Any], seconds: float = 300) -> Any:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if found := done():
