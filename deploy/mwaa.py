@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import boto3
@@ -112,6 +113,14 @@ class Mwaa:
             raise Refused(
                 "the bundle has no AILERON_PLATFORM: build it with SETTINGS=<file>, as nothing else tells the environment"
             )
+        if there["Status"] in READY:
+            try:
+                with suppress(Unreachable):
+                    self.get("/importErrors", {"limit": 1})
+            except self._mwaa.exceptions.AccessDeniedException as error:
+                raise Refused(
+                    f"whoever deploys must be allowed to ask Airflow (airflow:InvokeRestApi, role Op): {error}"
+                ) from None
 
     def changes(self, files: Mapping[str, bytes], overwrite: bool) -> list[str]:
         environment, found = self._environment(), []

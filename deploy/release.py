@@ -18,6 +18,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 from deploy.archives import tarred, untarred
@@ -139,20 +140,36 @@ class Release:
         Raises:
             Refused: if a file of somebody else is in the way.
         """
-        placed = self._placed(files)
-        there = self._there()
-        ours = self._record.files
-        foreign = [key for key in placed if key in there and key not in ours and not self._same(key, placed[key])]
+        return self._compared(files)[0]
+
+    def _compared(self, files: Mapping[str, bytes]) -> tuple[Plan, dict[str, tuple[str, str]]]:
+        """The plan, and of what is as it should be what a record says of it."""
+        placed, there, ours = self._placed(files), self._there(), self._record.files
+        kept = {
+            key: (_digest(content), there[key])
+            for key, content in placed.items()
+            if key in there and self._is(key, content, there)
+        }
+        foreign = sorted(key for key in placed if key in there and key not in kept and key not in ours)
         if foreign and not self._overwrite:
             raise Refused(
-                f"{', '.join(sorted(foreign)[:5])} in the bucket of the environment, of which no deployment knows: move it away, "
+                f"{', '.join(foreign[:5])} in the bucket of the environment, of which no deployment knows: move it away, "
                 "or deploy with OVERWRITE=1"
             )
-        put = [key for key, content in placed.items() if key not in there or ours.get(key) != (_digest(content), there[key])]
+        put = [key for key in placed if key not in kept]
         # The stamp is last, and what is imported is there before what imports it.
         put.sort(key=lambda key: (key == self._service.place(REVISION), "/include/" not in key, key))
         gone = sorted(key for key in ours if key not in placed and key in there)
-        return Plan(tuple(put), tuple(gone), len(placed) - len(put), tuple(self._service.changes(files, self._overwrite)))
+        changes = self._service.changes(files, self._overwrite)
+        return Plan(tuple(put), tuple(gone), len(kept), tuple(changes)), kept
+
+    def _is(self, key: str, content: bytes, there: Mapping[str, str]) -> bool:
+        """Is this the content of an object? As the record says, or by reading it where the record does not know."""
+        digest, tag = self._record.files.get(key, ("", ""))
+        if tag == there[key]:
+            return digest == _digest(content)
+        found = self._store.read(key)
+        return found is not None and found[0] == content
 
     def deploy(self, files: Mapping[str, bytes]) -> None:
         """Deploy a bundle, and put back the one before if the environment does not take it.
@@ -190,13 +207,13 @@ class Release:
 
     def _bring(self, files: Mapping[str, bytes]) -> None:
         """Put everything in its place, and see that it works. Raises Failed, Interfered."""
-        plan, placed = self.plan(files), self._placed(files)
+        (plan, kept), placed = self._compared(files), self._placed(files)
         packed = tarred({name: content for name, content in files.items() if not name.startswith("jobs/")})
         archive = f"{self._service.own}bundles/{_digest(packed)}.tar"
         if archive not in self._store.listed(archive):
             self._store.put(archive, packed)
         coming = {key: (_digest(placed[key]), "") for key in plan.put}
-        self._write(Record(self._record.archive, self._record.revision, {**self._record.files, **coming}, done=False))
+        self._write(Record(self._record.archive, self._record.revision, {**self._record.files, **kept, **coming}, done=False))
         self._service.update(files, self._patience)
         known = self._errors()
         self._say(f"{len(plan.put)} files to put, {len(plan.delete)} to delete, {plan.kept} as they should be")
@@ -230,7 +247,7 @@ class Release:
         revision, wanted = files[REVISION].decode().strip(), _dags(files)
         self._say(f"waiting until {len(wanted)} DAGs of {revision} are parsed")
         seen: dict[str, tuple[str, Any, float]] = {}  # file → its error, when it was parsed, when we saw that first
-        tagged: dict[str, Any] = {}  # DAG → when it was parsed, when all had the tag
+        tagged: dict[str, datetime] = {}  # DAG → when it was parsed, when all had the tag
         end = time.monotonic() + self._patience.parse
         while True:
             now = time.monotonic()
@@ -238,8 +255,9 @@ class Release:
             errors = self._errors()
             new = {dag for dag in wanted & dags.keys() if any(tag["name"] == f"revision:{revision}" for tag in dags[dag]["tags"])}
             if wanted <= new:
-                tagged = tagged or {dag: dags[dag]["last_parsed_time"] for dag in wanted}
-                if not errors and all(dags[dag]["last_parsed_time"] > tagged[dag] for dag in wanted):
+                times = {dag: datetime.fromisoformat(dags[dag]["last_parsed_time"]) for dag in wanted}
+                tagged = tagged or times
+                if not errors and all(times[dag] > tagged[dag] for dag in wanted):
                     return
             seen = {file: told for file, told in seen.items() if file in errors}
             for file, error in errors.items():
@@ -289,10 +307,6 @@ class Release:
         for folder in self._service.folders:
             found |= self._store.listed(folder)
         return found
-
-    def _same(self, key: str, content: bytes) -> bool:
-        found = self._store.read(key)
-        return found is not None and found[0] == content
 
     def _write(self, record: Record) -> None:
         content = (json.dumps(asdict(record), indent=1, sort_keys=True) + "\n").encode()

@@ -1,7 +1,7 @@
 """The Airflow of a managed service: it takes the files of a bucket, parses them, and says what it has found.
 
 The parsing is Airflow's own, in an image that has one. What an Airflow would parse again and again with the same outcome is
-parsed once here, and its time moves on.
+parsed once here, and its time moves on. DAGs of a file that cannot be imported stay listed; a real one forgets them in a while.
 """
 
 from __future__ import annotations
@@ -179,6 +179,7 @@ def _dag(file: str, dag: Mapping[str, Any], now: str) -> dict[str, Any]:
         "max_consecutive_failed_dag_runs": 0,
         "timetable_partitioned": False,
         "timetable_periodic": False,
+        "is_backfillable": False,
         "file_token": "",
     }
 

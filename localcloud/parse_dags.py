@@ -40,7 +40,7 @@ def main(folder: str, result: str) -> None:
             "tags": sorted(dag.tags),
             "max_active_tasks": dag.max_active_tasks,
             "max_active_runs": dag.max_active_runs,
-            "owners": sorted({task.owner for task in dag.tasks}),
+            "owners": sorted({task.owner for task in dag.tasks}) or ["airflow"],
         }
 
     context = multiprocessing.get_context("fork")

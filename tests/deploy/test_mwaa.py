@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,7 @@ class Environment:
             "NetworkConfiguration": {"SubnetIds": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1"]},
             **more,
         })
+        waited(lambda: self.mwaa.get_environment(Name=NAME)["Environment"]["Status"] == "AVAILABLE")
 
     def write(self, made: dict[str, bytes], **more: Any) -> None:
         written("mwaa", self._folder, made, **more)
@@ -68,6 +72,12 @@ class Environment:
 
     def updates(self) -> int:
         return len(self.cloud.calls("mwaa", operation="UpdateEnvironment"))
+
+    def says(self) -> dict[str, Any]:
+        """All that its Airflow says, comparable to what another one does."""
+        paths = ("/dags", "/importErrors")
+        said = {path: self.mwaa.invoke_rest_api(Name=NAME, Path=path, Method="GET")["RestApiResponse"] for path in paths}
+        return comparable(said)
 
     def shown(self) -> dict[str, list[str]]:
         """The DAGs that Airflow has, with their tags."""
@@ -272,3 +282,70 @@ def test_killed_at_any_call_and_started_again_it_ends_well(environment: Environm
 
 # Begins when its input ends: by then the cloud knows whom to kill.
 WAIT = "import sys; sys.stdin.read(); from deploy.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+def test_the_airflow_of_the_local_cloud_says_what_a_real_one_says(environment: Environment, tmp_path: Path) -> None:
+    """What a deployment goes by: DAGs, tags, times, which are stale, and the errors of files."""
+    root = tmp_path / "real"
+    made = of_dags(files("mwaa", "rev1", ("one", "two", "three", "four")))
+    states = [
+        {**made, "dags/three.py": b"from airflow.sdk import DAG, nothing\n"},
+        # One breaks, one is gone, one is mended, and one has another DAG.
+        {
+            **{key: content for key, content in made.items() if key != "dags/two.py"},
+            "dags/one.py": b"from airflow.sdk import DAG\n1 / 0\n",
+            "dags/four.py": made["dags/four.py"].replace(b'"four"', b'"five"'),
+        },
+    ]
+    home = {"AIRFLOW_HOME": str(root), "HOME": str(root), "PATH": os.environ["PATH"]}
+    options = {
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{root}/airflow.db",
+        # DAGs of a file that cannot be imported are listed as long; the local cloud never forgets them.
+        "AIRFLOW__DAG_PROCESSOR__STALE_DAG_THRESHOLD": "86400",
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
+    }
+    program = [sys.executable, str(ROOT / "tests" / "deploy" / "real_airflow.py"), "/dags", "/importErrors"]
+    root.mkdir()
+    with subprocess.Popen(
+        program, env={**home, **options}, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as real:
+        assert real.stdin is not None and real.stdout is not None
+        for state in states:
+            shutil.rmtree(root / "dags", ignore_errors=True)
+            for key in environment.dags():
+                environment.s3.delete_object(Bucket=BUCKET, Key=key)
+            for key in ("dags/theirs.py", "dags/include_more/x.py"):
+                environment.s3.delete_object(Bucket=BUCKET, Key=key)
+            for key, content in state.items():
+                (root / key).parent.mkdir(parents=True, exist_ok=True)
+                (root / key).write_bytes(content)
+                environment.s3.put_object(Bucket=BUCKET, Key=key, Body=content)
+            real.stdin.write("look\n")
+            real.stdin.flush()
+            said = next(json.loads(line) for line in real.stdout if line.startswith('{"/dags"'))
+            assert said["/dags"]["total_entries"] >= 3 and said["/importErrors"]["total_entries"] == 1
+            wanted = comparable(said)
+            waited(lambda wanted=wanted: environment.says() == wanted)  # type: ignore[misc]
+            assert environment.says() == wanted
+        real.stdin.close()
+
+
+def comparable(said: dict[str, Any]) -> dict[str, Any]:
+    """Without what differs between two machines: places, times and ids. That they are there is compared."""
+    other = {"fileloc", "last_parsed_time", "last_parse_duration", "file_token", "timestamp", "import_error_id"}
+    told = {"timetable_description"}  # not told by files
+    dags = [{key: key if key in other | told else value for key, value in dag.items()} for dag in said["/dags"]["dags"]]
+    errors = [
+        {key: key if key in other else value for key, value in error.items()} for error in said["/importErrors"]["import_errors"]
+    ]
+    for error in errors:
+        error["stack_trace"] = error["stack_trace"].strip().splitlines()[-1].split(" (/")[0]
+    return {"dags": dags, "errors": errors}
+
+
+def waited(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.5)
