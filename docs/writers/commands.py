@@ -9,6 +9,8 @@ from typing import Any
 
 from docs.writers.tables import table
 
+# What a target is given, as its help writes it: PLATFORM=aws, KEY=<key of the row>, ARGS='-k restore'.
+VARIABLE = re.compile(r"(?<![`\w])([A-Z_]+=(?:'[^']*'|<[^>]*>|[^\s,;]+))")
 HEAD = """\
 # Commands
 
@@ -43,7 +45,7 @@ def page(makefile: str, parser: argparse.ArgumentParser) -> str:
 
 def targets(makefile: str) -> list[tuple[str, str]]:
     found = re.findall(r"^([a-z][a-z-]*):.*## (.*)$", makefile, re.MULTILINE)
-    return [(f"`make {name}`", _sentence(help_)) for name, help_ in found]
+    return [(f"`make {name}`", VARIABLE.sub(r"`\1`", _sentence(help_))) for name, help_ in found]
 
 
 def _commands(parser: argparse.ArgumentParser) -> Iterator[str]:

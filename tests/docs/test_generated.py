@@ -92,7 +92,9 @@ def test_an_argument_of_a_command_that_says_nothing_about_itself_is_refused() ->
     parser = argparse.ArgumentParser()
     command = parser.add_subparsers().add_parser("forget", help="forget a model")
     command.add_argument("--all", help="and all others")
-    assert "| `--all ALL`, may be left out | And all others |" in commands.page("", parser)
+    text = commands.page("forget: # so\nforget: x ## a model, for good: MODEL=<name> ARGS='-k all'\n", parser)
+    assert "| `--all ALL`, may be left out | And all others |" in text
+    assert "| `make forget` | A model, for good: `MODEL=<name>` `ARGS='-k all'` |" in text
     command.add_argument("model")
     with pytest.raises(ValueError, match="forget: model says nothing"):
         commands.page("", parser)
