@@ -34,9 +34,9 @@ DIRTY = "-dirty"
 
 # What is read of the repository.
 READ = (
-    *("dags", "include", "expectations", "plugins", "requirements.txt", "requirements.lock", "deploy/*.py"),
+    *("dags", "include", "expectations", "plugins", "requirements.txt", "requirements.lock", ":(glob)deploy/*.py"),
     *("deploy/aws/Dockerfile*", "deploy/aws/requirements.txt"),
-    *("deploy/gcp/Dockerfile*", "deploy/gcp/requirements*.txt", "deploy/gcp/launch.py", "deploy/gcp/*.json"),
+    *("deploy/gcp/Dockerfile*", "deploy/gcp/requirements*.txt", "deploy/gcp/launch.py", ":(glob)deploy/gcp/*.json"),
 )
 # Beside the providers, what Cloud Composer brings in versions of its own.
 OF_COMPOSER = ("pyarrow", "pydantic")

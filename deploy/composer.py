@@ -90,7 +90,7 @@ class Composer:
         state, image = self._environment.state, self._environment.config.software_config.image_version
         if state != Environment.State.RUNNING:
             raise Refused(f"the environment {self._name} is {Environment.State(state).name}: it must be RUNNING")
-        if f"-airflow-{manifest['airflow']}" not in f"{image}-":
+        if f"-airflow-{manifest['airflow']}-" not in f"{image}-":
             raise Refused(f"the environment {self._name} has {image}, the bundle is for Airflow {manifest['airflow']}")
         with suppress(Unreachable):  # who deploys is let in, as far as can be told now
             self.get("/importErrors", {"limit": 1})

@@ -166,6 +166,9 @@ class Mwaa:
             answer: dict[str, Any] = self._mwaa.invoke_rest_api(**asked)["RestApiResponse"]
         except (self._mwaa.exceptions.RestApiServerException, self._mwaa.exceptions.InternalServerException) as error:
             raise Unreachable(str(error)) from None
+        except self._mwaa.exceptions.RestApiClientException as error:
+            said = error.response.get("RestApiResponse") or error
+            raise Refused(f"Airflow does not answer GET {path} ({said}): has whoever deploys the role Op there?") from None
         return answer
 
     def _environment(self) -> dict[str, Any]:

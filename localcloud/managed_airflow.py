@@ -1,7 +1,7 @@
 """The Airflow of a managed service: it takes the files of a bucket, parses them, and says what it has found.
 
 The parsing is Airflow's own, in an image that has one. What an Airflow would parse again and again with the same outcome is
-parsed once here, and its time moves on. DAGs of a file that cannot be imported stay listed; a real one forgets them in a while.
+parsed once here, and its time moves on. A DAG that its file no longer has stays listed; a real one forgets it in a minute.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class ManagedAirflow:
         self._here: dict[str, str] = {}  # of each file that was taken, what would change with it
         self._parsed = ""  # the state of all that the last parsing has seen
         self._dags: dict[str, dict[str, Any]] = {}
+        self._found: set[str] = set()  # the DAGs that the last parsing has found
         self._errors: dict[str, dict[str, Any]] = {}
         self._numbered = 0
 
@@ -77,9 +78,8 @@ class ManagedAirflow:
                 self._jobs.start(self._service, KIND, self._name, {}, self._parse, unbilled=True)
                 return
             now = _now()
-            for dag in self._dags.values():
-                if not dag["is_stale"] and not dag["has_import_errors"]:
-                    dag["last_parsed_time"] = now
+            for dag_id in self._found:
+                self._dags[dag_id]["last_parsed_time"] = now
             for error in self._errors.values():
                 error["timestamp"] = now
 
@@ -126,22 +126,22 @@ class ManagedAirflow:
             shutil.rmtree(cache, ignore_errors=True)
 
     def _keep(self, found: Mapping[str, Mapping[str, Any]]) -> None:
-        """As in Airflow's database: DAGs of a file that cannot be imported stay as they were, those that are gone are stale."""
+        """As in Airflow's database: DAGs are stale whose file is gone or cannot be imported."""
         now = _now()
         with self._lock:
             for dag in self._dags.values():
-                of_file = found.get(dag["relative_fileloc"], {"dags": [], "error": ""})
-                dag["has_import_errors"] = bool(of_file["error"])
-                if not of_file["error"]:
-                    dag["is_stale"] = True
+                of_file = found.get(dag["relative_fileloc"])
+                dag["has_import_errors"] = bool(of_file and of_file["error"])
+                dag["is_stale"] = dag["is_stale"] or of_file is None or dag["has_import_errors"]
+            self._found = set()
             for file, told in found.items():
                 if told["error"]:
                     self._numbered += file not in self._errors
                     kept = self._errors.get(file, {"import_error_id": self._numbered, "filename": file, "bundle_name": BUNDLE})
                     self._errors[file] = {**kept, "timestamp": now, "stack_trace": told["error"]}
                     continue
-                for dag in told["dags"]:
-                    self._dags[dag["dag_id"]] = _dag(file, dag, now)
+                self._dags.update({dag["dag_id"]: _dag(file, dag, now) for dag in told["dags"]})
+                self._found.update(dag["dag_id"] for dag in told["dags"])
             for file in [known for known in self._errors if not found.get(known, {"error": ""})["error"]]:
                 del self._errors[file]
 

@@ -6,13 +6,16 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
-from deploy import cli
+from deploy import bundle, cli
+from deploy.bare_airflow import EXAMPLES
 from tests.conftest import ROOT
 from tests.deploy.small import files, image, written
 from tests.localcloud.gcp.cloud import PROJECT, REGION, GoogleCloud
@@ -20,7 +23,7 @@ from tests.localcloud.gcp.cloud import PROJECT, REGION, GoogleCloud
 pytestmark = [pytest.mark.localcloud, pytest.mark.gcp]
 
 NAME, BUCKET = "prod", "us-central1-prod-bucket"
-QUICK = ("--poll-seconds", "0.3", "--settle-seconds", "1", "--parse-seconds", "90")
+QUICK = ("--poll-seconds", "0.3", "--settle-seconds", "1", "--parse-seconds", "300")
 # Composer itself puts a DAG into every environment; data and logs lie beside the DAGs.
 STRANGERS = {
     "dags/airflow_monitoring.py": b"THEIRS = 1\n",
@@ -35,7 +38,13 @@ PACKAGES = {"duckdb": "==2.0.0"}
 class Environment:
     """One of Cloud Composer, as those who use it see it."""
 
-    def __init__(self, cloud: GoogleCloud, folder: Path) -> None:
+    def __init__(
+        self,
+        cloud: GoogleCloud,
+        folder: Path,
+        packages: Mapping[str, str] = MappingProxyType(PACKAGES),
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         from google.cloud.orchestration.airflow.service_v1 import EnvironmentsClient
 
         self.cloud, self._folder = cloud, folder
@@ -43,7 +52,11 @@ class Environment:
         for key, content in STRANGERS.items():
             self.bucket.blob(key).upload_from_string(content)
         parent = f"projects/{PROJECT}/locations/{REGION}"
-        software = {"image_version": "composer-3-airflow-3.3.1-build.0", "pypi_packages": PACKAGES}
+        software = {
+            "image_version": "composer-3-airflow-3.3.1-build.0",
+            "pypi_packages": dict(packages),
+            "env_variables": dict(variables),
+        }
         made = {
             "name": f"{parent}/environments/{NAME}",
             "storage_config": {"bucket": BUCKET},
@@ -190,6 +203,23 @@ def test_what_cannot_go_well_is_refused_before_anything_is_changed(
         == 1
     )
     assert "there is no environment projects/local-project/locations/us-central1/environments/x" in capsys.readouterr().err
+
+
+def test_this_repository_is_built_and_deployed(
+    composer_cloud: GoogleCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["bundle", "composer", "--folder", str(tmp_path / "bundle")]) == 0
+    made = bundle.read(tmp_path / "bundle")
+    lines = [Requirement(line) for line in made.files["requirements.txt"].decode().splitlines()]
+    packages = {each.name: str(each.specifier) for each in lines if each.specifier}
+    composer_cloud.reset()
+    composer_cloud.take_as_client(monkeypatch)
+    environment = Environment(composer_cloud, tmp_path / "bundle", packages, {"AILERON_PLATFORM": "gcp", **EXAMPLES["gcp"]})
+    assert environment.deploy("--dirty") == 0, capsys.readouterr().err
+    shown = environment.shown()
+    assert set(shown) == {dag for ids in made.manifest["dags"].values() for dag in ids}
+    assert all({f"revision:{made.manifest['revision']}", "platform:gcp"} <= set(tags) for tags in shown.values())
+    assert environment.ours() == of_bucket(made.files)
 
 
 def test_a_web_server_that_does_not_answer_for_a_while_is_waited_for(environment: Environment) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from deploy import cli
+from deploy import bundle, cli
+from deploy.bare_airflow import EXAMPLES
 from tests.conftest import ROOT
 from tests.deploy.small import files, image, written
 from tests.localcloud.cloud import LocalCloud
@@ -22,7 +23,7 @@ from tests.localcloud.cloud import LocalCloud
 pytestmark = pytest.mark.localcloud
 
 NAME, BUCKET = "prod", "airflow"
-QUICK = ("--poll-seconds", "0.3", "--settle-seconds", "1", "--parse-seconds", "90", "--update-seconds", "60")
+QUICK = ("--poll-seconds", "0.3", "--settle-seconds", "1", "--parse-seconds", "300", "--update-seconds", "60")
 STRANGERS = {"dags/theirs.py": b"THEIRS = 1\n", "dags/include_more/x.py": b"", "aileron.txt": b"x", "plugins.zip": b"theirs"}
 
 
@@ -284,6 +285,21 @@ def test_killed_at_any_call_and_started_again_it_ends_well(environment: Environm
 WAIT = "import sys; sys.stdin.read(); from deploy.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
+def test_this_repository_is_built_and_deployed(
+    environment: Environment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"AILERON_PLATFORM": "aws", **{k: v for k, v in EXAMPLES["aws"].items() if k.startswith("AILERON_")}}
+    file = tmp_path / "prod.env"
+    file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+    assert cli.main(["bundle", "mwaa", "--settings", str(file), "--folder", str(tmp_path / "bundle")]) == 0
+    assert environment.deploy("--dirty") == 0, capsys.readouterr().err
+    made = bundle.read(tmp_path / "bundle")
+    shown = environment.shown()
+    assert set(shown) == {dag for ids in made.manifest["dags"].values() for dag in ids}
+    assert all({f"revision:{made.manifest['revision']}", "platform:aws"} <= set(tags) for tags in shown.values())
+    assert environment.dags() == of_dags(made.files)
+
+
 def test_the_airflow_of_the_local_cloud_says_what_a_real_one_says(environment: Environment, tmp_path: Path) -> None:
     """What a deployment goes by: DAGs, tags, times, which are stale, and the errors of files."""
     root = tmp_path / "real"
@@ -302,7 +318,7 @@ def test_the_airflow_of_the_local_cloud_says_what_a_real_one_says(environment: E
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{root}/airflow.db",
-        # DAGs of a file that cannot be imported are listed as long; the local cloud never forgets them.
+        # A DAG that its file no longer has is listed as long; the local cloud never forgets it.
         "AIRFLOW__DAG_PROCESSOR__STALE_DAG_THRESHOLD": "86400",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
     }

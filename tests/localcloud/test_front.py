@@ -83,7 +83,7 @@ def test_the_other_services_of_moto_answer(cloud: LocalCloud) -> None:
     ("call", "named"),
     [
         (lambda cloud: cloud.client("sagemaker").list_endpoints(), "sagemaker ListEndpoints"),
-        (lambda cloud: cloud.client("s3").get_bucket_versioning(Bucket="lake"), "s3 GetBucketVersioning"),
+        (lambda cloud: cloud.client("s3").get_bucket_tagging(Bucket="lake"), "s3 GetBucketTagging"),
         (lambda cloud: cloud.client("sqs").list_dead_letter_source_queues(QueueUrl="x"), "sqs ListDeadLetterSourceQueues"),
         (lambda cloud: cloud.client("sns").delete_topic(TopicArn="arn:aws:sns:us-east-1:1:x"), "sns DeleteTopic"),
         (lambda cloud: cloud.client("iam").list_roles(), "service iam"),
