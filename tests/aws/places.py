@@ -99,6 +99,7 @@ class Place:
         return {
             **self.cloud.environment(),
             "AILERON_PLATFORM": "aws",
+            "AILERON_REVISION": "0" * 40,
             "AILERON_MODELS": str(self.models),
             "AILERON_REGISTRY": f"sagemaker://{self.registry}",
             "AILERON_LEDGER": f"{self.lake}/ledger",

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -18,15 +19,19 @@ ASKED: Mapping[str, Mapping[str, str]] = {
     "aws": {"sagemaker": "", "glue": "", "athena": r'"ClientRequestToken": "[0-9a-f]{64}"'},
     "gcp": {"aiplatform": "", "dataflow": "", "monitoring": "", "bigquery": r'"jobId": "(flight-delays|aileron)-|tables\.'},
 }
-# What another run of the same code says otherwise, and what stands for it: values that the services would take too.
+# What another run, or another processor, says otherwise, and what stands for it: values that the services would take too.
 TIME, DIGEST = "2000-01-01T00:00:00Z", "00000000"
 VARIES = (
     (r"manual__\d{4}-\d\d-\d\d[tT][\w:.+-]*", "manual__run"),
     (r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?", TIME),
+    (r"\b\d{8}T\d{6}(\.?\d+)?Z?\b", "20000101T000000"),
     (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "00000000-0000-0000-0000-000000000000"),
-    (r"(?<![0-9a-zA-Z])(?=[a-f]*[0-9])[0-9a-f]{64}(?![0-9a-zA-Z])", "0" * 64),
-    (r"(?<![0-9a-zA-Z])(?=[a-f]*[0-9])[0-9a-f]{12,40}(?![0-9a-zA-Z])", DIGEST),
+    (r"(?<![\w.])-?\d+\.\d{5,}(e[+-]?\d+)?", "0.5"),
+    (r'(trees\\*": \\*"?)\d+', r"\g<1>10"),
+    (r"(?<![0-9a-zA-Z])[0-9a-f]{64}(?![0-9a-zA-Z])", "0" * 64),
+    (r"(?<![0-9a-zA-Z])(?!123456789012\b)(?=[a-f]*[0-9])[0-9a-f]{10,40}(?![0-9a-zA-Z])", DIGEST),
 )
+LONGEST = 4000  # characters of a text that are shown whole
 
 
 def path(platform: str) -> Path:
@@ -49,6 +54,17 @@ def agreed(platform: str, calls: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _params(text: str) -> dict[str, Any]:
-    params: dict[str, Any] = json.loads(text)
+    params: dict[str, Any] = shown(json.loads(text))
     del params["operation"]
     return params
+
+
+def shown(value: Any) -> Any:
+    """Statements of a hundred thousand characters are told by their beginning and their digest."""
+    if isinstance(value, dict):
+        return {name: shown(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [shown(each) for each in value]
+    if isinstance(value, str) and len(value) > LONGEST:
+        return f"{value[:LONGEST]} ... {len(value)} characters, SHA-256 {hashlib.sha256(value.encode()).hexdigest()}"
+    return value

@@ -101,6 +101,7 @@ class Place:
         return {
             **{name: value for name, value in self.cloud.environment().items() if name != "PYTHONPATH"},
             "AILERON_PLATFORM": "gcp",
+            "AILERON_REVISION": "0" * 40,
             "AILERON_MODELS": str(self.models),
             "AILERON_REGISTRY": f"vertex://{self.registry}",
             "AILERON_LEDGER": f"{self.lake}/ledger",
