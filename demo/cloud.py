@@ -83,7 +83,9 @@ Cloud = TypeVar("Cloud", bound=LocalCloud)
 
 
 @contextmanager
-def running_cloud(kind: type[Cloud], folder: Path, say: Callable[[str], None] = print, **options: float) -> Generator[Cloud]:
+def running_cloud(
+    kind: type[Cloud], folder: Path, say: Callable[[str], None] = print, **options: float | str
+) -> Generator[Cloud]:
     """Starts a local cloud that ends with this block, or with this process, however it ends. It begins empty, but for what
     `furnish` makes.
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from localcloud import credentials
+from localcloud.control import THIS_MACHINE
 from localcloud.service import Delays, Image
 from localcloud.state import Occupied
 
@@ -64,6 +65,9 @@ def _options() -> argparse.Namespace:
     command = parser.add_subparsers(dest="command", required=True).add_parser("serve", help="serve until SIGTERM or Ctrl-C")
     command.add_argument("--cloud", choices=sorted(REGIONS), default="aws")
     command.add_argument("--port", type=int, default=4599, help="0 for a free one")
+    command.add_argument(
+        "--name", default=THIS_MACHINE, help="what its clients call it: another than %(default)s, and it listens to them all"
+    )
     command.add_argument("--state", type=Path, required=True, help="folder for what the cloud keeps; emptied by a reset")
     command.add_argument("--images", type=Path, help="JSON file: what stands for each container image")
     command.add_argument("--project", default="local-project", help="Google's name for what AWS calls an account")
@@ -97,14 +101,14 @@ def _aws(options: argparse.Namespace, images: dict[str, Image], delays: Delays) 
     from localcloud.front import serve
     from localcloud.services import services
 
-    server, front = serve(options.port, options.state.resolve(), images, delays, options.region, services)
+    server, front = serve(options.port, options.state.resolve(), images, delays, options.region, services, options.name)
     return Started(front.cloud.url, server, front.cloud.jobs.close)
 
 
 def _google(options: argparse.Namespace, images: dict[str, Image], delays: Delays) -> Started:
     from localcloud.gcp.serving import Server
 
-    server = Server(options.port, options.state.resolve(), images, delays, options.project, options.region)
+    server = Server(options.port, options.state.resolve(), images, delays, options.project, options.region, options.name)
     return Started(server.url, server, server.close)
 
 

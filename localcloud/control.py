@@ -14,6 +14,7 @@ from localcloud.jobs import Job, Jobs
 from localcloud.service import Refused
 
 CONTROL = "/_localcloud/"
+THIS_MACHINE = "127.0.0.1"
 # What is asked for without a body: given nothing, gives the members of the answer.
 Shown = Callable[[], dict[str, Any]]
 
@@ -57,10 +58,15 @@ class Control:
         raise Refused("NotFound", f"there is no {' '.join(what)} below {CONTROL}", 404)
 
 
-def check_host(header: str) -> None:
-    """Refuse a page in a browser whose name has come to mean this machine."""
+def listens_on(name: str) -> str:
+    """The address for a cloud that its clients know by this name: a network of containers has them elsewhere."""
+    return THIS_MACHINE if name == THIS_MACHINE else "0.0.0.0"  # noqa: S104
+
+
+def check_host(header: str, name: str = THIS_MACHINE) -> None:
+    """Refuse a page in a browser whose name has come to mean this machine; `name` is what its clients call it."""
     host = urlsplit(f"//{header}").hostname or ""
-    if host not in ("127.0.0.1", "localhost"):
+    if host not in ("127.0.0.1", "localhost", name):
         raise Refused("AccessDenied", f"{host!r} is not this machine: use http://127.0.0.1 and path-style addresses", 403)
 
 

@@ -15,7 +15,7 @@ from werkzeug.wsgi import get_input_stream
 
 from localcloud import moto_app
 from localcloud.calls import Calls
-from localcloud.control import CONTROL, Control, check_host
+from localcloud.control import CONTROL, THIS_MACHINE, Control, check_host, listens_on
 from localcloud.faults import Lost
 from localcloud.files import Files
 from localcloud.jobs import Jobs
@@ -54,7 +54,8 @@ Services = Callable[[Cloud], Mapping[str, Mapping[str, Handler]]]
 class Front:
     """The WSGI application."""
 
-    def __init__(self, cloud: Cloud, services: Services, held: IO[str]) -> None:
+    def __init__(self, cloud: Cloud, services: Services, held: IO[str], name: str) -> None:
+        self._name = name
         self._held = held  # the folder is ours as long as this file is open
         self.cloud = cloud
         self.calls = Calls()
@@ -66,7 +67,7 @@ class Front:
     def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
         body = get_input_stream(environ).read()
         try:
-            check_host(environ.get("HTTP_HOST", ""))
+            check_host(environ.get("HTTP_HOST", ""), self._name)
             method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
             if path.startswith(CONTROL):
                 members = self._control.answer(method, path, environ.get("CONTENT_TYPE", ""), body)
@@ -151,21 +152,22 @@ def serve(
     delays: Delays,
     region: str,
     services: Services,
+    name: str = THIS_MACHINE,
 ) -> tuple[BaseWSGIServer, Front]:
-    """A server that listens on this machine only; it serves once its serve_forever() is called."""
+    """A server that listens on this machine only, unless it has another name; it serves once its serve_forever() is called."""
     held = taken(folder)
     # The application is made when the port is known: the cloud calls itself by it.
     fronts: list[Front] = []
     server = make_server(
-        "127.0.0.1",
+        listens_on(name),
         port,
         lambda environ, start_response: fronts[0](environ, start_response),
         threaded=True,
         request_handler=_Quiet,
     )
-    url = f"http://127.0.0.1:{server.server_port}"
+    url = f"http://{name}:{server.server_port}"
     cloud = Cloud(region, moto_app.ACCOUNT, url, folder, Files(url, region, folder), Jobs(delays), images, delays)
-    fronts.append(Front(cloud, services, held))
+    fronts.append(Front(cloud, services, held, name))
     return server, fronts[0]
 
 

@@ -253,12 +253,13 @@ class Plain:
 
     control: Control
     metadata: Metadata
+    name: str
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
         body = get_input_stream(environ).read()
         path, verb = environ["PATH_INFO"], environ["REQUEST_METHOD"]
         try:
-            check_host(environ.get("HTTP_HOST", ""))
+            check_host(environ.get("HTTP_HOST", ""), self.name)
             if path.startswith(CONTROL):
                 answer = json_answer(200, self.control.answer(verb, path, environ.get("CONTENT_TYPE", ""), body))
             elif verb == "GET":

@@ -15,7 +15,7 @@ from werkzeug.serving import make_server
 
 import localcloud.gcp.client
 from localcloud.calls import Calls
-from localcloud.control import Control
+from localcloud.control import THIS_MACHINE, Control, listens_on
 from localcloud.gcp.certificates import FOLDER, Certificates, certificates
 from localcloud.gcp.front import Front, Plain, Quiet
 from localcloud.gcp.grpc_server import Grpc
@@ -32,13 +32,22 @@ from localcloud.state import emptied, taken
 class Server:
     """Listens already; it serves once its serve_forever() is called."""
 
-    def __init__(self, port: int, folder: Path, images: Mapping[str, Image], delays: Delays, project: str, region: str) -> None:
+    def __init__(
+        self,
+        port: int,
+        folder: Path,
+        images: Mapping[str, Image],
+        delays: Delays,
+        project: str,
+        region: str,
+        name: str = THIS_MACHINE,
+    ) -> None:
         self._held: IO[str] = taken(folder)  # the folder is ours as long as this file is open
         self._folder, self._images, self._delays = folder, images, delays
         self._project, self._region = project, region
         trusted = certificates(folder)
-        listening = socket.create_server(("127.0.0.1", port), backlog=128)
-        self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        listening = socket.create_server((listens_on(name), port), backlog=128)
+        self.url = f"http://{name}:{listening.getsockname()[1]}"
         self.environment = _environment(self.url, trusted, project)
         self.jobs = Jobs(delays)
         self._calls = Calls()
@@ -56,7 +65,7 @@ class Server:
             self._reset,
             {"environment": lambda: {"environment": self.environment}, "proxied": lambda: {"proxied": self._proxy.asked()}},
         )
-        for path, application in ((inner.plain, Plain(control, Metadata(project, region))), (inner.https, self._front)):
+        for path, application in ((inner.plain, Plain(control, Metadata(project, region), name)), (inner.https, self._front)):
             # The type that werkzeug has for an application is narrower than what it takes.
             handled: Any = application
             server = make_server(f"unix://{path}", 0, handled, threaded=True, request_handler=Quiet)

@@ -82,7 +82,9 @@ def engine() -> Iterator[Engine]:
 
 def _answers(environment: Mapping[str, str]) -> bool:
     try:
-        run = subprocess.run(["docker", "version", "--format", "{{.Server.Version}}"], env=environment, capture_output=True, timeout=30)
+        run = subprocess.run(
+            ["docker", "version", "--format", "{{.Server.Version}}"], env=environment, capture_output=True, timeout=30
+        )
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return False
     return run.returncode == 0

@@ -1,4 +1,4 @@
-"""docker-compose.yaml: parts, ports, mounts and secrets. That containers start is for a machine with an engine to show."""
+"""docker-compose.yaml: parts, ports, mounts, secrets and profiles. What comes of it on an engine: `make test-compose`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from cryptography.fernet import Fernet
 from tests.conftest import ROOT
 
 AIRFLOW = {"api-server", "scheduler", "dag-processor", "triggerer", "init"}
+PROFILES = {"local": set(), "aws": {"aws"}, "gcp": {"gcp"}, "celery": {"broker", "worker"}}
 SECRETS = {"AIRFLOW_FERNET_KEY", "AIRFLOW_JWT_SECRET", "AIRFLOW_SECRET_KEY", "AIRFLOW_ADMIN_PASSWORD", "POSTGRES_PASSWORD"}
 
 
@@ -64,6 +65,7 @@ def test_no_secret_is_written_and_none_has_a_default(text: str) -> None:
     assert set(re.findall(r"\$\{(\w+):\?", text)) == SECRETS
     assert set(re.findall(r"(?<!\$)\$\{(\w+)", text)) - SECRETS == {
         "AIRFLOW_PORT",
+        "COMPOSE_PROFILES",
         "MAIL_PORT",
         "AILERON_ENVIRONMENT",
         "AILERON_REVISION",
@@ -81,7 +83,7 @@ def test_images_are_pinned_and_airflow_is_the_one_of_the_requirements(services: 
     for name, service in services.items():
         assert re.fullmatch(r"[\w./-]+:v?[0-9]+\.[0-9][\w.-]*", service["image"]), name
     assert services["scheduler"]["image"].endswith(f":{version}")
-    assert f"FROM apache/airflow:{version}-python3.11\n" in (ROOT / "Dockerfile").read_text()
+    assert f"FROM apache/airflow:{version}-python3.11 AS airflow\n" in (ROOT / "Dockerfile").read_text()
 
 
 def test_airflow_understands_its_configuration(services: dict[str, Any]) -> None:
@@ -92,7 +94,10 @@ def test_airflow_understands_its_configuration(services: dict[str, Any]) -> None
     environment = services["init"]["environment"]
     sections = conf.configuration_description
     known = {f"AIRFLOW__{name}__{option}".upper() for name, section in sections.items() for option in section["options"]}
-    assert {name for name in environment if name.startswith("AIRFLOW__")} <= known
+    # Of providers that only the image has.
+    known |= {"AIRFLOW__CELERY__BROKER_URL", "AIRFLOW__CELERY__WORKER_CONCURRENCY"}
+    named = {*environment, *(name for profile in PROFILES for name in _settings(profile))}
+    assert {name for name in named if name.startswith("AIRFLOW__")} <= known
     smtp = Connection(conn_id="smtp_default", **_connection(environment["AIRFLOW_CONN_SMTP_DEFAULT"]))
     assert smtp.host == "mail" and smtp.port == 1025 and smtp.extra_dejson["from_email"]
     assert Connection(conn_id="fs_default", **_connection(environment["AIRFLOW_CONN_FS_DEFAULT"])).extra_dejson == {"path": "/"}
@@ -116,20 +121,61 @@ def test_make_writes_secrets_once_and_for_the_owner_only(tmp_path: Path) -> None
     assert ".env" in ignored and ".env.new" in ignored
 
 
-def test_docker_compose_accepts_it(tmp_path: Path) -> None:
+def test_a_profile_has_its_settings_and_no_others(services: dict[str, Any]) -> None:
+    """One for each file of deploy/compose; a name that has none is refused, as the file is not there."""
+    assert {file.stem for file in (ROOT / "deploy" / "compose").glob("*.env")} == set(PROFILES)
+    for profile, extra in PROFILES.items():
+        assert {name for name, service in services.items() if profile in service.get("profiles", [])} == extra
+    for name in AIRFLOW:
+        assert services[name]["env_file"] == "deploy/compose/${COMPOSE_PROFILES:-local}.env"
+        # What is in both, the file would lose.
+        assert not set(services[name]["environment"]) & {setting for profile in PROFILES for setting in _settings(profile)}
+    executors = {profile: _settings(profile)["AIRFLOW__CORE__EXECUTOR"] for profile in PROFILES}
+    assert executors == dict.fromkeys(PROFILES, "LocalExecutor") | {"celery": "CeleryExecutor"}
+
+
+def test_the_clouds_of_the_profiles_are_those_of_make_up() -> None:
+    from demo.aws_cloud import AwsCloud
+    from demo.google_cloud import GoogleCloud
+
+    ours = {"AIRFLOW__CORE__EXECUTOR", "PYTHONPATH"}
+    aws, gcp = _settings("aws"), _settings("gcp")
+    assert {name: value for name, value in aws.items() if name not in ours} == AwsCloud("http://aws:4599").environment
+    google = GoogleCloud("http://gcp:4599")
+    # It says itself where its proxy is and whom to trust; without that it need not run.
+    google.__dict__["access"] = {}
+    assert google.environment.items() <= gcp.items()
+    assert gcp["HTTPS_PROXY"] == google.url
+    assert gcp["SSL_CERT_FILE"].startswith("/opt/airflow/cloud/")
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_docker_compose_accepts_it(tmp_path: Path, profile: str) -> None:
     """Compose 2, a plugin of docker, or the older program of its own."""
     known = [["docker", "compose"], ["docker-compose"]]
     compose = next((command for command in known if _answers([*command, "version"])), None)
     if compose is None:
         pytest.skip("there is no docker compose here")
-    environment = {**os.environ, **dict.fromkeys(SECRETS, "x")}
+    environment = {**os.environ, **dict.fromkeys(SECRETS, "x"), "COMPOSE_PROFILES": "" if profile == "local" else profile}
     (tmp_path / "empty.env").touch()
     command = [*compose, "--env-file", str(tmp_path / "empty.env"), "config"]
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert set(yaml.safe_load(run.stdout)["services"]) >= AIRFLOW
-    refused = subprocess.run(command, cwd=ROOT, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True)
+    accepted = yaml.safe_load(run.stdout)["services"]
+    if command[0] == "docker":  # the older one shows all
+        assert set(accepted) == AIRFLOW | {"postgres", "mail"} | PROFILES[profile]
+    else:
+        assert set(accepted) >= AIRFLOW | PROFILES[profile]
+    environment["COMPOSE_PROFILES"] = f"{profile},unknown"
+    assert subprocess.run(command, cwd=ROOT, env=environment, capture_output=True).returncode != 0
+    without = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    refused = subprocess.run(command, cwd=ROOT, env=without, capture_output=True, text=True)
     assert refused.returncode != 0 and "make compose-env" in refused.stderr
+
+
+def _settings(profile: str) -> dict[str, str]:
+    lines = (ROOT / "deploy" / "compose" / f"{profile}.env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
 def _connection(text: str) -> dict[str, Any]:
