@@ -363,7 +363,10 @@ def enough(task: Task, labels: npt.NDArray, min_rows: int) -> None:
         CannotTrain: if there are fewer than `min_rows`, or fewer than 5 of a class, or all of a regression are equal.
     """
     if len(labels) < min_rows:
-        raise CannotTrain(f"{len(labels)} rows to learn from, training.min_rows asks for {min_rows}: widen training.window_days")
+        raise CannotTrain(
+            f"{len(labels)} rows to learn from, training.min_rows asks for {min_rows}: "
+            "widen training.window_days, or ask for fewer"
+        )
     if task == "regression":
         if len(labels) < FOLDS or labels.min() == labels.max():
             raise CannotTrain(
