@@ -104,8 +104,8 @@ test-slow: $(INSTALLED) ## The tests that start an Airflow of their own
 	$(BIN)/python -m pytest -m "slow and not localcloud" $(ARGS)
 
 .PHONY: test-compose
-test-compose: $(INSTALLED) ## docker-compose.yaml on a Docker engine: trained, predicted, killed, recovered; a quarter of an hour
-	$(BIN)/python -m pytest -m compose -p no:cacheprovider tests/compose $(ARGS)
+test-compose: $(INSTALLED) ## docker-compose.yaml on a Docker engine, killed and recovered; PROFILE=celery, aws or gcp: with that profile
+	AILERON_COMPOSE_PROFILE=$(PROFILE) $(BIN)/python -m pytest -m compose -p no:cacheprovider tests/compose $(ARGS)
 
 bench: $(INSTALLED) ## What is claimed of speed and safety, measured here
 	$(BIN)/python -m benchmarks.scoring
