@@ -24,9 +24,10 @@ from demo.google_cloud import GoogleCloud
 from demo.picture import picture_of
 from demo.postgres import PostgresFailed
 from demo.progress import RunFailed, Screen
+from demo.repository import REPOSITORY, StackFailed
 from demo.results import top_key, trainings
 from demo.signals import terminating
-from demo.stack import REPOSITORY, Airflow, StackFailed, running_airflow, wipe
+from demo.stack import Airflow, running_airflow, wipe
 
 LOCAL = REPOSITORY / ".local"
 CLOUDS: dict[str, type[LocalCloud]] = {"aws": AwsCloud, "gcp": GoogleCloud}

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from demo import aws_landing
 from demo.cloud import LocalCloud, landing_command
-from demo.stack import REPOSITORY
+from demo.repository import REPOSITORY
 
 REGION, ACCOUNT = "us-east-1", "123456789012"
 BUCKET, DATABASE, QUEUE, TOPIC, SENDER = "aileron-lake", "aileron", "aileron-landed", "aileron-alerts", "aileron@example.com"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from demo import simulator
-from demo.stack import REPOSITORY, StackFailed
+from demo.repository import REPOSITORY, StackFailed
 
 VENV = REPOSITORY / ".venv-localcloud"
 PYTHON = VENV / "bin" / "python"

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from demo import gcp_landing
 from demo.cloud import VENV, LocalCloud, landing_command
-from demo.stack import REPOSITORY
+from demo.repository import REPOSITORY
 
 PROJECT, REGION = "local-project", "us-central1"
 BUCKET, DATASET, TOPIC, SUBSCRIPTION = "aileron-lake", "aileron", "aileron-landed", "aileron-landed"

@@ -28,9 +28,9 @@ import psutil
 
 from demo.airflow_api import AirflowApi, RequestRefused
 from demo.postgres import running_postgres, stop_postgres
+from demo.repository import REPOSITORY, StackFailed
 from demo.signals import deferred_signals, terminating
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 COMPONENTS = {
     "api-server": ["api-server"],
     "scheduler": ["scheduler", "--skip-serve-logs"],
@@ -42,10 +42,6 @@ HEALTHY = {"metadatabase", "scheduler", "triggerer", "dag_processor"}
 USER = "admin"
 MARK = "AILERON_STACK"  # an environment variable by which a process is known to be of this Airflow
 STARTS_WITHIN = 180.0  # seconds; ten on a free machine
-
-
-class StackFailed(RuntimeError):
-    """Airflow did not start, or a part of it died; the message has the end of its log."""
 
 
 @dataclass(frozen=True)

@@ -189,6 +189,8 @@ def _land(stack: Stack, what: str, first: str, last: str) -> None:
 
 
 def _backfill(stack: Stack, first: str, last: str) -> None:
+    """One at a time for a DAG, says Airflow."""
+    eventually(lambda: all(each["completed_at"] for each in stack.api.get(f"/backfills?dag_id={PREDICT}")["backfills"]))
     stack.run(
         *("exec", "-T", "scheduler", "airflow", "backfill", "create", "--dag-id", PREDICT),
         *("--from-date", first, "--to-date", last, "--max-active-runs", "2"),

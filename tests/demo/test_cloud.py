@@ -15,7 +15,7 @@ import pytest
 
 from demo.aws_cloud import BUCKET, DATABASE, LAKE, AwsCloud
 from demo.cloud import running_cloud
-from demo.stack import StackFailed
+from demo.repository import StackFailed
 from include.config import REPOSITORY
 
 pytestmark = pytest.mark.localcloud

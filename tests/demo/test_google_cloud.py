@@ -15,7 +15,7 @@ import pytest
 
 from demo.cloud import running_cloud
 from demo.google_cloud import BUCKET, DATASET, PIPELINES, PROJECT, GoogleCloud, subscription
-from demo.stack import StackFailed
+from demo.repository import StackFailed
 from include.config import REPOSITORY
 
 pytestmark = [pytest.mark.localcloud, pytest.mark.gcp]
