@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import shutil
 import tarfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -148,8 +149,9 @@ def unpack(archive: Path, folder: Path) -> Path:
                 size += member.size
                 if size > MOST_BYTES:
                     raise CorruptArtifact(f"{archive}: is larger than {MOST_BYTES:,} bytes unpacked: train a smaller one")
-                member.name = name
-                tar.extract(member, folder, filter="data")
+                # Not extract(): its filters came with Python 3.11.4, and of a file of ours nothing but the bytes matters.
+                with cast(IO[bytes], tar.extractfile(member)) as source, (folder / name).open("xb") as target:
+                    shutil.copyfileobj(source, target)
     except (tarfile.TarError, zlib.error, EOFError) as error:
         raise CorruptArtifact(f"{archive}: cannot be unpacked ({error}): train it again") from None
     return folder
