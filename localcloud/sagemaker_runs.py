@@ -188,10 +188,12 @@ def unpack_model(cloud: Cloud, uri: str, target: Path) -> None:
     try:
         with tarfile.open(fileobj=io.BytesIO(cloud.files.read(uri)), mode="r:gz") as archive:
             # Not by a filter of tarfile's: those came with Python 3.11.4.
+            inside = target.resolve()
             for member in (members := archive.getmembers()):
-                if not (member.isreg() or member.isdir()) or not (target / member.name).resolve().is_relative_to(target.resolve()):
+                plain = member.isreg() or member.isdir()
+                if not plain or not (inside / member.name).resolve().is_relative_to(inside):
                     raise tarfile.TarError(f"{member.name} is no file of a model")
-            archive.extractall(target, members)
+            archive.extractall(target, members)  # noqa: S202
     except FileNotFoundError:
         raise JobFailed(f"ClientError: Could not find model data at {uri}") from None
     except (tarfile.TarError, OSError, EOFError) as error:
