@@ -7,11 +7,13 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,8 +73,13 @@ class Stack:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    folder = tmp_path_factory.mktemp("compose")
+def stack() -> Iterator[Stack]:
+    with tempfile.TemporaryDirectory(prefix="aileron-compose-") as folder:
+        yield from _running(Path(folder))
+
+
+def _running(folder: Path) -> Iterator[Stack]:
+    """Not in a folder of pytest's: another pytest removes those of old ones, and `down` needs what is in it."""
     for name in ("Makefile", ".env.example", "requirements.lock", "requirements.txt"):
         shutil.copy(ROOT / name, folder)
     subprocess.run(["make", "-s", "compose-env"], cwd=folder, check=True)
