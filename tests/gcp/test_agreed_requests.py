@@ -45,6 +45,8 @@ def method(service: str, operation: str) -> dict[str, Any]:
 
 def faults(service: str, schema: Mapping[str, Any], value: Any, path: str) -> Iterator[str]:
     """Where a value is none of a schema: members that it does not have, values of another type, or none of an enum."""
+    if value is None:
+        return  # takes a member away
     if "$ref" in schema:
         schema = document(service)["schemas"][schema["$ref"]]
     kind = schema.get("type")
