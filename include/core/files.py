@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,10 +24,9 @@ def replacing(path: Path) -> Generator[Path, None, None]:
         OSError: from writing, syncing or moving; `path` is then what it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _draft(path)
     try:
+        temporary.touch(0o600, exist_ok=False)
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         _sync(temporary)
@@ -46,8 +45,9 @@ def new_folder(path: Path) -> Generator[Path, None, None]:
         OSError: from writing, syncing or moving; there is then no `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    temporary = _draft(path)
     try:
+        temporary.mkdir(0o700)
         yield temporary
         temporary.chmod(0o777 & ~_umask())
         for file in temporary.iterdir():
@@ -90,6 +90,11 @@ def sha256_of(path: Path) -> str:
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _draft(path: Path) -> Path:
+    """A name beside the path. It is known before there is anything of that name, so whoever is stopped in between removes it."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
 
 
 def _sync(path: Path) -> None:

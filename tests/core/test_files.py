@@ -6,6 +6,7 @@ import json
 import math
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,24 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, err
         raise error
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(("make", "made"), [(replacing, "touch"), (new_folder, "mkdir")])
+def test_who_is_stopped_as_soon_as_the_draft_is_there_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any, made: str
+) -> None:
+    """A signal may end a process between two instructions."""
+    original = getattr(Path, made)
+
+    def stopped(path: Path, *arguments: Any, **more: Any) -> None:
+        original(path, *arguments, **more)
+        if path.name.endswith(".tmp"):
+            raise SystemExit(143)
+
+    monkeypatch.setattr(Path, made, stopped)
+    with pytest.raises(SystemExit), make(tmp_path / "file"):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_others_may_read_the_file_as_any_other(tmp_path: Path) -> None:
