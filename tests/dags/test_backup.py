@@ -21,6 +21,8 @@ from tests.dag_runs import run_dag, states
 from tests.dags.conftest import PUBLISHED
 from tests.dags.lakes import ARRIVALS, MODEL, PREDICT, TRAIN, live_file, rows, visible
 
+pytestmark = pytest.mark.crash
+
 DAY, NEXT = PUBLISHED[-1], "2013-02-04"
 
 
