@@ -24,6 +24,7 @@ from google.api_core.exceptions import ServiceUnavailable, TooManyRequests, Unau
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
+from include.config import REPOSITORY
 from tests.localcloud.cloud import PYTHON, ROOT
 from tests.localcloud.gcp.cloud import PROJECT, REGION, GoogleCloud
 
@@ -292,6 +293,21 @@ def test_every_session_of_aiohttp_takes_the_proxy(running_google: GoogleCloud, t
     environment["PYTHONPATH"] += f"{os.pathsep}{tmp_path}"
     ended = subprocess.run([sys.executable, "-c", said], env=environment, capture_output=True, text=True, check=True, timeout=60)
     assert ended.stdout.split("\n")[:2] == ["the environment", "True"]
+
+
+def test_a_finder_of_the_same_name_is_no_finder_of_ours() -> None:
+    """As environments have one that virtualenv or uv has made."""
+    said = """
+import sys
+class _Finder:
+    def find_spec(self, *_): return None
+sys.meta_path.insert(0, _Finder())
+import localcloud.gcp.client.sitecustomize, aiohttp, asyncio
+async def f(): print(aiohttp.ClientSession()._trust_env)
+asyncio.run(f())
+"""
+    ended = subprocess.run([sys.executable, "-c", said], cwd=REPOSITORY, capture_output=True, text=True, check=True, timeout=60)
+    assert ended.stdout.split() == ["True"]
 
 
 @pytest.mark.parametrize(
