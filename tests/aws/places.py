@@ -41,6 +41,7 @@ IMAGES = {
 # Suites ask dozens of questions of one kind, which change nothing: of each suite one of them is enough.
 OUR_QUESTIONS = r"""^(?!SELECT (\* FROM|\w+ AS unexpected_values|sum\(CASE|avg|"Unexp|flight_id|count\(\*\) AS count_))"""
 QUICK = 0.1  # seconds between two looks
+STORES: dict[str, dict[str, Any]] = {}  # Airflow has one store for each protocol: it would go on with the cloud of other tests
 
 
 @cache
@@ -118,6 +119,7 @@ class Place:
         """The settings of this place and no other. Nobody waits for seconds: the jobs of these tests take tenths."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(AwsSettings, "seconds", QUICK)
+            patch.setattr("airflow.sdk.io.store._STORE_CACHE", STORES.setdefault(self.cloud.url, {}))
             patch.setattr(tables, "QUICK_POLL", QUICK)
             for name in [name for name in os.environ if name.startswith(("AILERON_", "AWS_"))]:
                 patch.delenv(name)
