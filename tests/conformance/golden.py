@@ -30,6 +30,7 @@ VARIES = (
     (r'(trees\\*": \\*"?)\d+', r"\g<1>10"),
     (r"(?<![0-9a-zA-Z])[0-9a-f]{64}(?![0-9a-zA-Z])", "0" * 64),
     (r'(?<![0-9a-zA-Z])(?<!BytesBilled": ")(?!123456789012\b)(?=[a-f]*[0-9])[0-9a-f]{10,40}(?![0-9a-zA-Z])', DIGEST),
+    (rf"(?<={DIGEST}-)[0-9a-f]{{6}}(?=-\d)", "000000"),
 )
 LONGEST = 4000  # characters of a text that are shown whole
 
