@@ -22,6 +22,7 @@ ASKED: Mapping[str, Mapping[str, str]] = {
 # What another run, or another processor, says otherwise, and what stands for it: values that the services would take too.
 TIME, DIGEST = "2000-01-01T00:00:00Z", "00000000"
 VARIES = (
+    (r"\d{8}_\d{6}_\d{5}_[0-9a-z]{5}_[0-9a-f-]{36}", "rows"),  # how Athena names the files of a table
     (r"manual__\d{4}-\d\d-\d\d[tT][\w:.+-]*", "manual__run"),
     (r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?", TIME),
     (r"\b\d{8}T\d{6}(\.?\d+)?Z?\b", "20000101T000000"),
