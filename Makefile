@@ -81,10 +81,9 @@ test-localcloud: $(INSTALLED) $(LOCALCLOUD)/.installed $(NEEDS_CLOUD) ## The DAG
 
 # What the lock pins of the providers and of what they stand on is left open, the rest is as in the lock.
 NEWEST := .venv-newest
-OPEN := apache-airflow-providers-|apache-airflow-task-sdk|boto3|botocore|aiobotocore|s3transfer|s3fs|gcsfs|fsspec|awscrt|google-|googleapis-|gcloud-aio-|grpc|proto-plus|protobuf
 $(NEWEST)/.installed: requirements.lock requirements-dev.txt | $(INSTALLED)
 	@mkdir -p .local
-	grep -E '^[a-zA-Z0-9_.-]+==' requirements.lock | sed 's/ *\\$$//' | grep -v -E '^($(OPEN))' > .local/newest.txt
+	$(BIN)/python -c 'from tests import matrix; print(matrix.pins(but=matrix.PROVIDERS), end="")' > .local/newest.txt
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(NEWEST)
 	$(BIN)/uv pip install --quiet --python $(NEWEST)/bin/python -c .local/newest.txt -r requirements-dev.txt \
 		"apache-airflow-providers-amazon>=9.39" "apache-airflow-providers-google>=22.8"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tarfile
 import zipfile
@@ -11,6 +12,10 @@ Files = Mapping[str, bytes]  # by their paths, as /-separated names
 
 TIME = (2020, 1, 1, 0, 0, 0)
 SECONDS = 1_577_836_800  # the same
+
+
+def digest_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def zipped(files: Files) -> bytes:

@@ -10,7 +10,6 @@ no bundle.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shlex
@@ -24,7 +23,7 @@ from typing import Any, Literal, get_args
 from packaging.requirements import Requirement
 
 from deploy import bare_airflow
-from deploy.archives import Files, tarred, zipped
+from deploy.archives import Files, digest_of, tarred, zipped
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLES = ROOT / ".local" / "bundles"
@@ -115,7 +114,7 @@ def build(target: Target, folder: Path, settings: Mapping[str, str], repository:
     parsed = bare_airflow.parse(target, made, SERVICES[target].platform, settings)
     if parsed.errors:
         raise Unbuildable("\n".join(["the DAGs cannot be parsed as the service would do it:", *parsed.errors.values()]))
-    return write(target, folder, made, parsed.dags, settings, _airflow(repository))
+    return write(target, folder, made, parsed.dags, settings, airflow_of(repository))
 
 
 def write(
@@ -134,7 +133,7 @@ def write(
         "settings": sorted(settings),
         "dags": dags,
         "images": {name: _tag(made[f"jobs/{name}.tar"]) for name in SERVICES[target].images},
-        "files": {name: hashlib.sha256(made[name]).hexdigest() for name in sorted(made)},
+        "files": {name: digest_of(made[name]) for name in sorted(made)},
     }
     _write(folder, {**made, MANIFEST: (json.dumps(manifest, indent=1) + "\n").encode()})
     return Bundle(folder, manifest)
@@ -151,7 +150,7 @@ def read(folder: Path) -> Bundle:
         there = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     except (OSError, ValueError) as error:
         raise Unbuildable(f"there is no bundle in {folder} ({error}): make bundle") from None
-    found = {name: hashlib.sha256(content).hexdigest() for name, content in there.items() if name != MANIFEST}
+    found = {name: digest_of(content) for name, content in there.items() if name != MANIFEST}
     if wrong := sorted({
         name for name in found.keys() | manifest["files"].keys() if found.get(name) != manifest["files"].get(name)
     }):
@@ -264,12 +263,17 @@ def _wanted(requirements: str, service: Service) -> Iterator[str]:
 def _exactly(line: str, pinned: Mapping[str, str]) -> str:
     """At the version of the lock, but for what Cloud Composer brings."""
     asked = Requirement(line)
-    extras = f"[{','.join(sorted(asked.extras))}]" if asked.extras else ""
     own = asked.name.startswith("apache-airflow-") or asked.name in OF_COMPOSER
-    return line if own else f"{asked.name}{extras}=={pinned[asked.name]}"
+    return line if own else f"{asked.name}{extras_of(asked)}=={pinned[asked.name]}"
 
 
-def _airflow(repository: Path) -> str:
+def extras_of(asked: Requirement) -> str:
+    """As they are written: [one,two], or nothing."""
+    return f"[{','.join(sorted(asked.extras))}]" if asked.extras else ""
+
+
+def airflow_of(repository: Path) -> str:
+    """The version of Airflow that requirements.txt pins."""
     (version,) = re.findall(r"^apache-airflow==(\S+)", (repository / "requirements.txt").read_text(), re.MULTILINE)
     return str(version)
 
@@ -293,7 +297,7 @@ def _context(repository: Path, tracked: list[str], dockerfile: str) -> bytes:
 
 def _tag(context: bytes) -> str:
     """Of an image: it is another one only if it is built of something else."""
-    return hashlib.sha256(context).hexdigest()[:16]
+    return digest_of(context)[:16]
 
 
 def _write(folder: Path, files: Files) -> None:

@@ -16,6 +16,7 @@ from google.cloud.orchestration.airflow.service_v1 import Environment, Environme
 from packaging.requirements import Requirement
 from requests.exceptions import RequestException
 
+from deploy.bundle import extras_of
 from deploy.release import Interfered, Patience, Refused, Unreachable
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
@@ -130,5 +131,4 @@ class Composer:
 
 def _told(asked: Requirement) -> str:
     """Extras and version of a package, as Cloud Composer keeps them."""
-    extras = f"[{','.join(sorted(asked.extras))}]" if asked.extras else ""
-    return f"{extras}{asked.specifier}"
+    return f"{extras_of(asked)}{asked.specifier}"

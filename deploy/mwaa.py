@@ -5,7 +5,6 @@ An update takes twenty minutes and more, so it is made only if one of the three 
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,6 +13,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
+from deploy.archives import digest_of
 from deploy.release import Failed, Interfered, Patience, Refused, Unreachable
 
 # What an update names → the file of a bundle.
@@ -76,7 +76,7 @@ class S3:
         Raises:
             Failed: if the bucket keeps no versions.
         """
-        metadata = {DIGEST: _digest(content)}
+        metadata = {DIGEST: digest_of(content)}
         put = self._s3.put_object(Bucket=self._bucket, Key=key, Body=content, Metadata=metadata)
         if "VersionId" not in put:
             raise Failed(f"the bucket {self._bucket} keeps no versions, and Amazon MWAA is told of versions: turn them on")
@@ -140,7 +140,7 @@ class Mwaa:
             if not self._has(environment, kind, files[name]):
                 path = self._path(environment, kind)
                 version, digest = self.store.version(path) or ("", "")
-                if digest != _digest(files[name]):
+                if digest != digest_of(files[name]):
                     version = self.store.put_version(path, files[name])
                 wanted |= {f"{kind}S3Path": path, f"{kind}S3ObjectVersion": version}
         if not wanted:
@@ -158,7 +158,7 @@ class Mwaa:
         version = environment.get(f"{kind}S3ObjectVersion")
         if not version or not environment.get(f"{kind}S3Path"):
             return False
-        return self.store.version(environment[f"{kind}S3Path"], version) == (version, _digest(content))
+        return self.store.version(environment[f"{kind}S3Path"], version) == (version, digest_of(content))
 
     def get(self, path: str, query: Mapping[str, Any]) -> dict[str, Any]:
         asked = {"Name": self._name, "Path": path, "Method": "GET", "QueryParameters": dict(query)}
@@ -190,7 +190,3 @@ class Mwaa:
             if time.monotonic() > end:
                 raise Failed(f"after {patience.update / 60:g} minutes the environment {self._name} is still {there['Status']}")
             time.sleep(patience.poll)
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

@@ -13,7 +13,6 @@ is put back.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from deploy.archives import tarred, untarred
+from deploy.archives import digest_of, tarred, untarred
 from deploy.bundle import MANIFEST, REVISION
 
 RECORD = "deployed.json"
@@ -146,7 +145,7 @@ class Release:
         """The plan, and of what is as it should be what a record says of it."""
         placed, there, ours = self._placed(files), self._there(), self._record.files
         kept = {
-            key: (_digest(content), there[key])
+            key: (digest_of(content), there[key])
             for key, content in placed.items()
             if key in there and self._is(key, content, there)
         }
@@ -167,7 +166,7 @@ class Release:
         """Is this the content of an object? As the record says, or by reading it where the record does not know."""
         digest, tag = self._record.files.get(key, ("", ""))
         if tag == there[key]:
-            return digest == _digest(content)
+            return digest == digest_of(content)
         found = self._store.read(key)
         return found is not None and found[0] == content
 
@@ -209,10 +208,10 @@ class Release:
         """Put everything in its place, and see that it works. Raises Failed, Interfered."""
         (plan, kept), placed = self._compared(files), self._placed(files)
         packed = tarred({name: content for name, content in files.items() if not name.startswith("jobs/")})
-        archive = f"{self._service.own}bundles/{_digest(packed)}.tar"
+        archive = f"{self._service.own}bundles/{digest_of(packed)}.tar"
         if archive not in self._store.listed(archive):
             self._store.put(archive, packed)
-        coming = {key: (_digest(placed[key]), "") for key in plan.put}
+        coming = {key: (digest_of(placed[key]), "") for key in plan.put}
         self._write(Record(self._record.archive, self._record.revision, {**self._record.files, **kept, **coming}, done=False))
         self._service.update(files, self._patience)
         known = self._errors()
@@ -230,7 +229,7 @@ class Release:
         self._finish(archive, files)
 
     def _put(self, key: str, content: bytes) -> None:
-        self._record.files[key] = (_digest(content), self._store.put(key, content))
+        self._record.files[key] = (digest_of(content), self._store.put(key, content))
 
     def _finish(self, archive: str, files: Mapping[str, bytes]) -> None:
         there = self._there()
@@ -323,7 +322,3 @@ def _record(content: bytes) -> Record:
 
 def _dags(files: Mapping[str, bytes]) -> set[str]:
     return {dag for ids in json.loads(files[MANIFEST])["dags"].values() for dag in ids}
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

@@ -17,14 +17,18 @@ from pathlib import Path
 
 from packaging.version import Version
 
+from deploy.bundle import airflow_of
+
 ROOT = Path(__file__).resolve().parents[1]
 CELLS = ROOT / ".local" / "matrix"
 NEWEST = "newest"
 UV = str(Path(sys.executable).with_name("uv"))
-OPEN = (
-    "apache-airflow|boto3|botocore|aiobotocore|s3transfer|s3fs|gcsfs|fsspec|awscrt|google-|googleapis-|gcloud-aio-|grpc|"
-    "proto-plus|protobuf"
+# The providers, and what they stand on; and with them Airflow itself.
+PROVIDERS = (
+    "apache-airflow-providers-|apache-airflow-task-sdk|boto3|botocore|aiobotocore|s3transfer|s3fs|gcsfs|fsspec|awscrt|google-|"
+    "googleapis-|gcloud-aio-|grpc|proto-plus|protobuf"
 )
+OPEN = f"apache-airflow|{PROVIDERS}"
 # Who runs which Python, and on which platform.
 SERVICES = {"3.11": ("composer", "gcp"), "3.12": ("mwaa", "aws")}
 READ = """
@@ -96,15 +100,13 @@ def cell(airflow: str, python: str) -> None:
 
 def resolve(airflow: str, version: str, resolved: Path) -> None:
     """Write what this cell installs. Of the pinned Airflow that is the lock, if the requirements are still met by it."""
-    lock = (ROOT / "requirements.lock").read_text()
-    pins = re.findall(r"^[a-zA-Z0-9_.-]+==[^\n\\]+", lock, re.MULTILINE)
     constraints = resolved.with_name("constraints.txt")
     compile_ = [UV, "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--python-version", version]
     if airflow != NEWEST:
-        constraints.write_text("\n".join(pins) + "\n")
+        constraints.write_text(pins())
         run(*compile_, "--generate-hashes", "-c", str(constraints), "requirements-dev.txt", "-o", str(resolved))
         return
-    constraints.write_text("\n".join(pin for pin in pins if not re.match(OPEN, pin)) + "\n")
+    constraints.write_text(pins(but=OPEN))
     override = resolved.with_name("override.txt")
     major, minor = Version(pinned()).release[:2]
     override.write_text(f"apache-airflow>={pinned()},<{major}.{minor + 1}\n")
@@ -112,10 +114,14 @@ def resolve(airflow: str, version: str, resolved: Path) -> None:
     run(*newest, "requirements-dev.txt", "-o", str(resolved))
 
 
+def pins(but: str = r"(?!)") -> str:
+    """The lines of the lock without hashes, as constraints; but for packages that begin with this pattern."""
+    found = re.findall(r"^[a-zA-Z0-9_.-]+==[^\n\\]+", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    return "".join(f"{pin.strip()}\n" for pin in found if not re.match(but, pin))
+
+
 def pinned() -> str:
-    """The version of Airflow in requirements.txt."""
-    (version,) = re.findall(r"^apache-airflow==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
-    return str(version)
+    return airflow_of(ROOT)
 
 
 def found(python: str) -> str | None:

@@ -19,6 +19,7 @@ import yaml
 
 from benchmarks import retrain
 from deploy import bundle
+from deploy.archives import digest_of
 from include.config import load_model
 from tests.conftest import ROOT
 
@@ -258,7 +259,7 @@ def test_an_image_that_is_in_the_repository_is_not_built_again(
     built = place / ".local" / "bundles" / "composer"
     context = b"a tar"
     bundle._write(built, {"jobs/vertex.tar": context})
-    digest = bundle.hashlib.sha256(context).hexdigest()
+    digest = digest_of(context)
     manifest = {"target": "composer", "images": {"vertex": "abc"}, "files": {"jobs/vertex.tar": digest}}
     (built / bundle.MANIFEST).write_text(json.dumps(manifest))
     _program(
