@@ -43,9 +43,8 @@ def statements(model: ModelConfig, dataset: str, as_of: date, partition: date) -
     if not DATASET.fullmatch(dataset):
         raise ValueError(f"{dataset!r} cannot be a dataset of BigQuery: give project.dataset")
     tables = {name: f"`{dataset}.{name}`" for name in queries.table_names(model)}
-    last = as_of - timedelta(days=model.labels.delay_days)
+    first, last = model.window(as_of)
     held_out = last - timedelta(days=model.training.holdout_days - 1)
-    first = max(model.start, last - timedelta(days=model.training.window_days - 1))
     if first >= held_out:
         raise ValueError(f"{model.name}: as of {as_of} there is no day to learn from before the holdout, which begins {held_out}")
     learned = _between(queries.training_set(model, "bigquery", tables), first, held_out - timedelta(days=1))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -335,6 +335,12 @@ class ModelConfig(Section):
                 f"training.window_days must be at least {shortest}: holdout, two validation sets and a day to learn from"
             )
         return self
+
+    def window(self, as_of: date) -> tuple[date, date]:
+        """First and last day of the labelled partitions that a training as of a day learns from, the holdout included; the last
+        is before the first if there are none."""
+        last = min(as_of - timedelta(days=self.labels.delay_days), self.end or date.max)
+        return max(self.start, last - timedelta(days=self.training.window_days - 1)), last
 
     @property
     def gate_rules(self) -> Rules:

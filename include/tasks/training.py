@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowSkipException
@@ -57,10 +57,7 @@ def _window(model: ModelConfig, as_of: date) -> tuple[date, date]:
     Raises:
         NoPartition: if there are too few.
     """
-    last = as_of - timedelta(days=model.labels.delay_days)
-    if model.end:
-        last = min(last, model.end)
-    first = max(model.start, last - timedelta(days=model.training.window_days - 1))
+    first, last = model.window(as_of)
     needed = model.training.holdout_days + 2 * model.training.search.validation_days + 1
     if (last - first).days + 1 < needed:
         raise partitions.NoPartition(

@@ -70,6 +70,11 @@ def test_the_holdout_is_not_learned_from() -> None:
     assert not [text for text in (made.create, made.evaluate, made.predict) if "@" in text]
 
 
+def test_a_feed_that_has_ended_is_learned_from_to_its_end() -> None:
+    made = bigquery_ml.statements(load_model("flight_delays"), DATASET, date(2014, 6, 1), date(2013, 12, 31))
+    assert "BETWEEN DATE '2013-12-18' AND DATE '2013-12-31'" in made.evaluate and "2014" not in made.create
+
+
 def test_what_is_no_dataset_reaches_no_statement() -> None:
     for dataset in ("flights", "a.b.c", "my-project.x` ; DROP", ""):
         with pytest.raises(ValueError, match=r"give project\.dataset"):
