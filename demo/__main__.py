@@ -18,19 +18,17 @@ from typing import NoReturn
 
 from demo import story
 from demo.airflow_api import RequestRefused
-from demo.aws_cloud import AwsCloud
-from demo.cloud import LocalCloud, running_cloud
-from demo.google_cloud import GoogleCloud
+from demo.cloud import running_cloud
 from demo.picture import picture_of
 from demo.postgres import PostgresFailed
 from demo.progress import RunFailed, Screen
 from demo.repository import REPOSITORY, StackFailed
 from demo.results import top_key, trainings
+from demo.served import CLOUDS
 from demo.signals import terminating
 from demo.stack import Airflow, running_airflow, wipe
 
 LOCAL = REPOSITORY / ".local"
-CLOUDS: dict[str, type[LocalCloud]] = {"aws": AwsCloud, "gcp": GoogleCloud}
 # What has landed when the platform is a cloud: enough to train as of the day after, and to predict a week.
 FLIGHTS_OF = (date(2013, 1, 1), date(2013, 2, 7))
 OUTCOMES_OF = (date(2013, 1, 1), date(2013, 1, 31))

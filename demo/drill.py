@@ -8,27 +8,25 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shutil
 import sqlite3
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from demo import simulator
+from demo import quick, simulator
 from demo.airflow_api import RequestRefused
 from demo.progress import RunFailed, Screen, follow, follow_tasks, runs_of, wait_for_dags
 from demo.results import trainings
 from demo.stack import REPOSITORY, Airflow, StackFailed, running_airflow, wipe
 from include import backup, champions, ledger, publications
-from include.config import MODELS
 from include.core.files import sha256_of
 from include.registry import registry
 from include.registry.base import ALIASES
@@ -39,7 +37,6 @@ TRAIN, PREDICT, MONITOR, LABEL, ROLLBACK = (f"{kind}_{MODEL}" for kind in ("trai
 LANDED_FROM = date(2013, 1, 1)
 # The world changes after the first training: the second model is better, and there is a champion to go back to.
 AS_OF = [date(2013, 2, 1), date(2013, 3, 1)]
-READS = 10.0  # seconds that a person takes at least
 CURFEW = date(2013, 2, 5)
 DAYS = [date(2013, 3, 1), date(2013, 3, 2)]
 MEANWHILE, AFTER = DAYS[-1] + timedelta(days=1), DAYS[-1] + timedelta(days=2)
@@ -81,12 +78,10 @@ def main() -> int:
 
 
 def quick_models() -> Path:
-    """The models of the demo, searched in one trial of few trees; and one may become champion that decides otherwise."""
-    folder = ROOT / "models"
-    shutil.copytree(MODELS, folder)
+    """Learned in seconds; and one may become champion that decides otherwise."""
+    folder = quick.models(ROOT / "models")
     for file in folder.glob("*/model.yaml"):
-        quick = re.sub(r"max_trees: \d+", "max_trees: 60", re.sub(r"trials: \d+", "trials: 1", file.read_text()))
-        file.write_text(quick.replace("\ngate:\n", "\ngate:\n  max_decision_churn: 1\n"))
+        file.write_text(file.read_text().replace("\ngate:\n", "\ngate:\n  max_decision_churn: 1\n"))
     return folder
 
 
@@ -104,7 +99,7 @@ def live(airflow: Airflow, screen: Screen) -> None:
     for number, (as_of, days) in enumerate(zip(AS_OF, (DAYS[:half], DAYS[half:]), strict=True), 1):
         run_id = f"drill__{as_of}"
         airflow.api.trigger(TRAIN, run_id, {"as_of": as_of.isoformat()})
-        follow_tasks(airflow, screen, TRAIN, run_id, seconds=900, answer=approver(airflow, run_id))
+        follow_tasks(airflow, screen, TRAIN, run_id, seconds=900, answer=partial(approve, airflow, run_id))
         if len(champions.history(MODEL)) != number:
             raise RunFailed(f"the model as of {as_of} was not promoted: see {trainings(airflow.lake, MODEL)[-1][-1]}")
         screen.say(f"As of {as_of}: champion is version {champions.history(MODEL)[-1].version.version}")
@@ -122,18 +117,9 @@ def start(airflow: Airflow, day: date) -> str:
     return run_id
 
 
-def approver(airflow: Airflow, run_id: str) -> Callable[[], None]:
-    asked: list[float] = []
-
-    def answer() -> None:
-        for question in airflow.api.questions(TRAIN, run_id):
-            asked.append(time.monotonic())
-            # On a busy machine Airflow is still putting the task aside, and an answer at once makes it try again.
-            if asked[-1] - asked[0] < READS:
-                return
-            airflow.api.answer(question, "Approve", {"why": "the drill says yes"})
-
-    return answer
+def approve(airflow: Airflow, run_id: str) -> None:
+    for question in airflow.api.questions(TRAIN, run_id):
+        airflow.api.answer(question, "Approve", {"why": "the drill says yes"})
 
 
 def paused(airflow: Airflow, dag_id: str, yes: bool) -> None:

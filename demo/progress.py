@@ -14,6 +14,7 @@ FINISHED = {"success", "failed", "skipped", "upstream_failed", "removed"}
 BAD = {"failed", "upstream_failed"}
 BUSY = {"running", "queued", "deferred", "awaiting_input"}
 POLL = 1.0  # seconds
+READS = 3.0  # seconds: nobody reads faster
 LOG_LINES = 40
 
 Watch = Callable[[], str | None]  # looks once: what is going on, or None when it has ended
@@ -100,9 +101,11 @@ def tasks_of(
 
     Args:
         name: what to call the run, where several are shown.
-        answer: called whenever a task of it waits for a person.
+        answer: called whenever a task of it waits for a person, once one could have read what it asks. Airflow has yet to
+            notice that the process which asked has ended: an answer at once may make it try again.
     """
     shown: set[tuple[str, int, int]] = set()
+    asked: list[float] = []
 
     def watch() -> str | None:
         run = airflow.api.run(dag_id, run_id)  # before its tasks: once it has ended, nothing of them changes any more
@@ -115,7 +118,11 @@ def tasks_of(
                 shown.add(identity)
                 screen.say(f"{dag_id} {name:<11} {task['task_id']:<24} {task['state']:<14} {_duration(task)}")
         if answer and any(task["state"] == "awaiting_input" for task in tasks):
-            answer()
+            asked.append(time.monotonic())
+            if asked[-1] - asked[0] >= READS:
+                answer()
+        else:
+            asked.clear()
         busy = [f"{task['task_id']} {task['state']}" for task in tasks if task["state"] in BUSY]
         return None if _check_end(airflow, dag_id, run) else f"{name} {', '.join(busy) or run['state']}".strip()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import tempfile
 import time
@@ -11,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from demo import quick
 from demo.progress import Screen, follow, follow_tasks, tasks_of, wait_for_dags
 from demo.stack import Airflow, running_airflow
-from include.config import MODELS
 
 PREDICT, TRAIN, ARRIVALS, MONITOR = (f"{kind}_flight_delays" for kind in ("predict", "train", "arrivals", "monitor"))
 DAYS = ("2013-02-01", "2013-02-02")
@@ -31,9 +30,7 @@ def airflow_at_work(environment: Callable[[Path], dict[str, str]]) -> Iterator[A
     """
     root = Path(tempfile.mkdtemp(prefix="aileron-e2e-"))
     root.chmod(0o755)
-    shutil.copytree(MODELS, root / "models")
-    for file in (root / "models").glob("*/model.yaml"):
-        file.write_text(re.sub(r"trials: \d+", "trials: 1", re.sub(r"max_trees: \d+", "max_trees: 60", file.read_text())))
+    quick.models(root / "models")
     with running_airflow(root, extra=environment(root)) as running:
         screen = Screen()
         wait_for_dags(running, screen, [PREDICT, TRAIN, ARRIVALS, MONITOR], seconds=120)
@@ -54,7 +51,6 @@ def airflow_at_work(environment: Callable[[Path], dict[str, str]]) -> Iterator[A
 
 def _approve(airflow: Airflow) -> None:
     for question in airflow.api.questions(TRAIN, "first"):
-        time.sleep(3)  # nobody reads faster; Airflow has yet to notice that the process which asked has ended
         airflow.api.answer(question, "Approve", {"why": "seen the report"})
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -13,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from demo import simulator
-from include.config import MODELS
+from demo import quick, simulator
 from tests.dag_runs import run_dag, states
 from tests.dags.lakes import MODEL, PREDICT, TRAIN
 
@@ -25,11 +23,7 @@ PUBLISHED = ("2013-01-31", "2013-02-01", "2013-02-02", "2013-02-03")
 @pytest.fixture(scope="session")
 def quick_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's models, searched in one trial of few trees: tests train often."""
-    folder = tmp_path_factory.mktemp("quick") / "models"
-    shutil.copytree(MODELS, folder)
-    for file in folder.glob("*/model.yaml"):
-        file.write_text(re.sub(r"trials: \d+", "trials: 1", re.sub(r"max_trees: \d+", "max_trees: 60", file.read_text())))
-    return folder
+    return quick.models(tmp_path_factory.mktemp("quick") / "models")
 
 
 @pytest.fixture(autouse=True)
