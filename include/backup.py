@@ -194,7 +194,7 @@ def _published(model: str) -> dict[str, str]:
 
 def _check_published(draft: Path, published: dict[str, dict[str, str]]) -> None:
     for model, day, digest in _each(published):
-        kept = _version(draft, model, day, digest)
+        kept = lake.version_file(draft, model, day, digest)
         if not kept.is_file() or sha256_of(kept)[:16] != digest:
             raise Refused(
                 f"{model}: version {digest} of partition {day} is published, and is gone or damaged in the lake: "
@@ -208,10 +208,6 @@ def _each(published: dict[str, dict[str, str]]) -> Iterator[tuple[str, date, str
         yield from ((model, partitions.parse(day), digest) for day, digest in days.items())
 
 
-def _version(root: Path, model: str, partition: date, digest: str) -> Path:
-    return root / "versions" / model / f"partition_date={partition.isoformat()}" / f"{digest}.parquet"
-
-
 def _read(folder: Path) -> tuple[Backup, dict[str, str]]:
     try:
         body: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
@@ -223,7 +219,7 @@ def _read(folder: Path) -> tuple[Backup, dict[str, str]]:
     there = set(_files(folder)) - {MANIFEST}
     wrong = sorted(there ^ files.keys()) or [name for name, digest in files.items() if sha256_of(folder / name) != digest]
     published = body["published"]
-    shown = {str(_version(Path(), *one)) for one in _each(published)}
+    shown = {str(lake.version_file(Path(), *one)) for one in _each(published)}
     if wrong := wrong or sorted(shown - there):
         raise Refused(f"{folder}: {len(wrong)} files are missing, damaged or strange, such as {wrong[0]}: choose another backup")
     return Backup(folder, body["at"], files, published, body["bytes"]), body["places"]

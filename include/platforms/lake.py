@@ -37,7 +37,11 @@ KEPT_VERSIONS = 5
 
 def partition_folder(kind: str, name: str, partition: date) -> Path:
     """Folder of one partition, e.g. of kind `source` and table `flights`."""
-    return settings().lake / kind / name / f"partition_date={partition.isoformat()}"
+    return _of_partition(settings().lake, kind, name, partition)
+
+
+def _of_partition(root: Path, kind: str, name: str, partition: date) -> Path:
+    return root / kind / name / f"partition_date={partition.isoformat()}"
 
 
 def table_files(table: str) -> str:
@@ -130,12 +134,17 @@ def restore(model: ModelConfig, partition: date, by: str) -> Publication:
         return _show(model, partition, facts["digest"], facts)
 
 
+def version_file(root: Path, model: str, partition: date, digest: str) -> Path:
+    """Where a lake keeps a version of what is published."""
+    return _of_partition(root, "versions", model, partition) / f"{digest}.parquet"
+
+
 def show(model: str, partition: date, digest: str) -> Path:
     """Let readers see a version that is kept; the file they see."""
-    kept = partition_folder("versions", model, partition)
+    kept = version_file(settings().lake, model, partition, digest)
     live = partition_folder("predictions", model, partition) / DATA
-    _link(kept / f"{digest}.quarantine.parquet", partition_folder("quarantine", model, partition) / DATA)
-    _link(kept / f"{digest}.parquet", live)
+    _link(kept.with_suffix(".quarantine.parquet"), partition_folder("quarantine", model, partition) / DATA)
+    _link(kept, live)
     return live
 
 
