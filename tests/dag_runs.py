@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -31,6 +30,8 @@ from airflow.utils.state import DagRunState
 from airflow.utils.types import DagRunType
 from sqlalchemy import select
 from sqlalchemy.orm import configure_mappers
+
+from tests.background import again_and_again
 
 ROOT = Path(__file__).resolve().parents[1]
 NO_RUNS = datetime(1900, 1, 1, tzinfo=UTC)  # dag.test() clears all runs of the date it is given
@@ -95,33 +96,26 @@ def states(run: DagRun) -> dict[str, str]:
 @contextmanager
 def _answering(answer: str | Callable[[], str]) -> Iterator[None]:
     """Answer the questions of tasks, as the form of the UI does; or as the scheduler does when the time is over."""
-    over = threading.Event()
 
     def answer_all() -> None:
-        while not over.wait(0.1):
-            with create_session() as session:
-                for instance in session.scalars(select(TaskInstance).where(TaskInstance.state == "awaiting_input")):
-                    detail = session.scalars(select(HITLDetail).where(HITLDetail.ti_id == instance.id)).one_or_none()
-                    if detail is None:
-                        continue
-                    said = answer() if callable(answer) else answer
-                    detail.responded_at = timezone.utcnow()
-                    detail.chosen_options = [said] if said else detail.defaults
-                    detail.responded_by = {"id": "ada", "name": "ada"} if said else None
-                    detail.params_input = {"why": "seen the report"} if said else {}
-                    event = TriggerEvent(detail.as_resume_event_payload(timedout=not said))
-                    handle_event_submit(event, task_instance=instance, session=session)
+        with create_session() as session:
+            for instance in session.scalars(select(TaskInstance).where(TaskInstance.state == "awaiting_input")):
+                detail = session.scalars(select(HITLDetail).where(HITLDetail.ti_id == instance.id)).one_or_none()
+                if detail is None:
+                    continue
+                said = answer() if callable(answer) else answer
+                detail.responded_at = timezone.utcnow()
+                detail.chosen_options = [said] if said else detail.defaults
+                detail.responded_by = {"id": "ada", "name": "ada"} if said else None
+                detail.params_input = {"why": "seen the report"} if said else {}
+                event = TriggerEvent(detail.as_resume_event_payload(timedout=not said))
+                handle_event_submit(event, task_instance=instance, session=session)
 
     # Before the thread asks for the first time: two threads that make the mappings at once get in each other's way.
     airflow.models.import_all_models()
     configure_mappers()
-    thread = threading.Thread(target=answer_all, daemon=True)
-    thread.start()
-    try:
+    with again_and_again(answer_all, 0.1):
         yield
-    finally:
-        over.set()
-        thread.join(10)
 
 
 def _run(dag: Any, run: Callable[..., DagRun], conf: dict[str, Any] | None) -> DagRun:

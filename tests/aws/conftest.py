@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from tests.dags.lakes import PREDICT, TRAIN
 from tests.flights import AS_OF, DAYS
 from tests.flights import landed as landed
 from tests.flights import laptop as laptop
-from tests.localcloud.cloud import LocalCloud
+from tests.localcloud.cloud import LocalCloud, recording
 
 
 @pytest.fixture(scope="session")
@@ -29,13 +28,6 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
 def recorded() -> list[dict[str, Any]]:
     """What the runs of `trained` and `predicted`, which nobody disturbs, have asked of the cloud."""
     return []
-
-
-@contextmanager
-def recording(cloud: LocalCloud, recorded: list[dict[str, Any]]) -> Iterator[None]:
-    begin = len(cloud.calls())
-    yield
-    recorded += cloud.calls()[begin:]
 
 
 @pytest.fixture(scope="session")

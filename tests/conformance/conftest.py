@@ -22,6 +22,7 @@ from tests.dags.lakes import MONITOR, PREDICT, TRAIN
 from tests.flights import AS_OF, DAYS
 from tests.flights import landed as landed
 from tests.flights import laptop as laptop
+from tests.localcloud.cloud import recording
 
 PLATFORMS = ("local", "aws", pytest.param("gcp", marks=pytest.mark.gcp))
 
@@ -68,13 +69,6 @@ def asked(platform: str) -> list[dict[str, Any]]:
     return []
 
 
-@contextmanager
-def recorded(place: Place, asked: list[dict[str, Any]]) -> Iterator[None]:
-    begin = len(place.calls())
-    yield
-    asked += place.calls()[begin:]
-
-
 @pytest.fixture(scope="session")
 def trained(
     platform: str,
@@ -85,7 +79,7 @@ def trained(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Place]:
     with started(platform, tmp_path_factory.mktemp(platform), landed, quick_models) as place:
-        with place.settings(), recorded(place, asked):
+        with place.settings(), recording(place, asked):
             run = run_dag(TRAIN, conf={"as_of": AS_OF})
         assert run.state == "success", states(run)
         yield place
@@ -104,7 +98,7 @@ def predicted(trained: Place, waited: dict[str, set[str]], asked: list[dict[str,
         with (
             trained.settings(deferrable="true" if day in DAYS[:2] else "false") as patch,
             noted(patch, waited.setdefault(day, set())),
-            recorded(trained, asked if day == DAYS[0] else []),
+            recording(trained, asked if day == DAYS[0] else []),
         ):
             run = run_dag(PREDICT, day)
         assert run.state == "success", states(run)
@@ -119,7 +113,7 @@ def watched(predicted: Place, waited: dict[str, set[str]], asked: list[dict[str,
         with (
             place.settings(deferrable="true" if day == DAYS[4] else "false") as patch,
             noted(patch, waited.setdefault(f"{MONITOR} {day}", set())),
-            recorded(place, asked if day == DAYS[4] else []),
+            recording(place, asked if day == DAYS[4] else []),
         ):
             run = run_dag(MONITOR, day)
         assert run.state == "success", states(run)

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -25,6 +24,7 @@ from include.config import load_model
 from include.platforms import platform_for
 from include.registry import registry
 from tests.alike import CLOSE, counts, found_of_training, records, rounded, same, unpacked_model
+from tests.background import again_and_again
 from tests.conformance import golden
 from tests.conformance.places import Objects, Place
 from tests.dag_runs import run_again, run_dag, states
@@ -183,19 +183,18 @@ def test_labels_are_asked_for_answered_and_judged(changed: Place) -> None:
 @contextmanager
 def labelling_team(objects: Objects, request: str) -> Iterator[None]:
     """Answers the request when its rows are there, the marker last."""
-    over, folder = threading.Event(), f"label_queue/{MODEL}/{request}"
+    folder = f"label_queue/{MODEL}/{request}"
 
-    def answer() -> None:
-        while not over.wait(0.5):
-            # One object, whole when it is there; an attempt may have a folder of its own.
-            found = [name for name in objects.keys(f"{folder}/rows") if not name.rpartition("/")[2].startswith(("_", "."))]
-            if found:
-                asked = pq.read_table(io.BytesIO(objects.read(found[0])), partitioning=None)["flight_id"].to_pylist()
-                objects.write(f"{folder}/answers.csv", "\n".join(["flight_id,label", *(f"{key},1" for key in asked)]).encode())
-                objects.write(f"{folder}/_SUCCESS", b"")
-                return
+    def answer() -> bool:
+        # One object, whole when it is there; an attempt may have a folder of its own.
+        found = [name for name in objects.keys(f"{folder}/rows") if not name.rpartition("/")[2].startswith(("_", "."))]
+        if found:
+            asked = pq.read_table(io.BytesIO(objects.read(found[0])), partitioning=None)["flight_id"].to_pylist()
+            objects.write(f"{folder}/answers.csv", "\n".join(["flight_id,label", *(f"{key},1" for key in asked)]).encode())
+            objects.write(f"{folder}/_SUCCESS", b"")
+        return bool(found)
 
-    with in_background(answer, over):
+    with again_and_again(answer, 0.5):
         yield
 
 
@@ -218,26 +217,10 @@ def test_a_late_partition_is_published_again_and_readers_see_the_old_rows_or_the
 @contextmanager
 def readers(look: Callable[[], Any]) -> Iterator[list[Any]]:
     """What somebody sees who asks again and again, until a last time after the end."""
-    over, seen = threading.Event(), [look()]
-
-    def ask() -> None:
-        while not over.wait(0.2):
-            seen.append(look())
-
-    with in_background(ask, over):
+    seen = [look()]
+    with again_and_again(lambda: seen.append(look()), 0.2):
         yield seen
     seen.append(look())
-
-
-@contextmanager
-def in_background(work: Callable[[], None], over: threading.Event) -> Iterator[None]:
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join(20)
 
 
 def test_what_was_before_is_put_back(changed: Place) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -23,6 +22,7 @@ from demo import simulator
 from include import champions, labelling, ledger, partitions
 from include.config import load_model
 from include.platforms import platform_for
+from tests.background import again_and_again
 from tests.dag_runs import run_again, run_dag, states
 from tests.dags.conftest import copied, lake_only
 from tests.dags.lakes import LABEL, MODEL, MONITOR, PREDICT, ROLLBACK, TRAIN, mails, own_database, reland
@@ -195,24 +195,17 @@ def test_a_day_with_too_few_rows_cannot_be_judged_and_that_is_not_ok(watched: Pa
 @contextmanager
 def labelling_team(lake: Path, label: Callable[[str], str]) -> Iterator[None]:
     """Answers whatever comes into the label queue, as CSV, the marker last."""
-    over = threading.Event()
 
     def answer() -> None:
-        while not over.wait(0.2):
-            for rows in (lake / "label_queue" / MODEL).glob("*/rows.parquet"):
-                if not (rows.parent / "_SUCCESS").exists():
-                    keys = [key for (key,) in duckdb.connect().execute(f"SELECT flight_id FROM '{rows}'").fetchall()]
-                    lines = ["flight_id,label", *(f"{key},{label(key)}" for key in keys)]
-                    (rows.parent / "answers.csv").write_text("\n".join(lines))
-                    (rows.parent / "_SUCCESS").touch()
+        for rows in (lake / "label_queue" / MODEL).glob("*/rows.parquet"):
+            if not (rows.parent / "_SUCCESS").exists():
+                keys = [key for (key,) in duckdb.connect().execute(f"SELECT flight_id FROM '{rows}'").fetchall()]
+                lines = ["flight_id,label", *(f"{key},{label(key)}" for key in keys)]
+                (rows.parent / "answers.csv").write_text("\n".join(lines))
+                (rows.parent / "_SUCCESS").touch()
 
-    thread = threading.Thread(target=answer, daemon=True)
-    thread.start()
-    try:
+    with again_and_again(answer, 0.2):
         yield
-    finally:
-        over.set()
-        thread.join(10)
 
 
 @pytest.fixture

@@ -8,10 +8,11 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv-localcloud" / "bin" / "python"
@@ -164,3 +165,17 @@ def trial_image() -> dict[str, Any]:
     """What stands for a container image in the tests: a script below tests/localcloud/images."""
     script = ROOT / "tests" / "localcloud" / "images" / "container.py"
     return {"directory": str(script.parent), "path": str(Path(sys.executable).parent), "entrypoint": ["python", str(script)]}
+
+
+class Asked(Protocol):
+    """A cloud, or a place on one."""
+
+    def calls(self) -> list[dict[str, Any]]: ...
+
+
+@contextmanager
+def recording(of: Asked, calls: list[dict[str, Any]]) -> Iterator[None]:
+    """Adds what is asked in the block."""
+    begin = len(of.calls())
+    yield
+    calls += of.calls()[begin:]
