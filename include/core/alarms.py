@@ -166,7 +166,7 @@ def _notes(outcome: Outcome, measured: Measured) -> list[str]:
         notes.append(f"Not judged: {', '.join(one.column for one in open_)}.")
     model = [one for one in measured.comparisons if one.column in MODEL_COLUMNS]
     if model and all(one.state == "cannot judge" for one in model):
-        notes.append(f"What the model says is not judged: {model[0].why}")
+        notes.append(f"What the model says is not judged: {model[0].why}.")
     if outcome == "covariate drift" and not measured.labels_in_time:
         notes.append(
             "Labels that would tell what it means do not come in time by themselves; they are asked for when the change has "
