@@ -42,11 +42,12 @@ def land(source: Path, bucket: str, dataset: str, bigquery: Any, storage: Any) -
             found = [(None, pa.concat_tables([rows for _, rows in found]))]
         jobs += [(folder.name, f"{target}${day:%Y%m%d}" if day else target, day, rows) for day, rows in found]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(lambda job: _load(job[0], job[1], job[2], job[3], bucket, bigquery, storage), jobs))
+        list(pool.map(lambda job: load(job[0], job[1], job[2], job[3], bucket, bigquery, storage), jobs))
     return len(jobs)
 
 
-def _load(table: str, target: str, day: date | None, rows: pa.Table, bucket: str, bigquery: Any, storage: Any) -> None:
+def load(table: str, target: str, day: date | None, rows: pa.Table, bucket: str, bigquery: Any, storage: Any) -> None:
+    """Load rows in the place of those that a table, or a day of it, has: one job."""
     from google.cloud.bigquery import LoadJobConfig, SourceFormat, WriteDisposition
 
     content = io.BytesIO()
@@ -81,10 +82,10 @@ def _days(folder: Path) -> Iterator[tuple[date | None, pa.Table]]:
 def _fields(schema: pa.Schema) -> list[Any]:
     from google.cloud.bigquery import SchemaField
 
-    return [SchemaField(field.name, _kind(field.type)) for field in schema]
+    return [SchemaField(field.name, kind_of(field.type)) for field in schema]
 
 
-def _kind(kind: pa.DataType) -> str:
+def kind_of(kind: pa.DataType) -> str:
     for is_one, name in (
         (pa.types.is_integer, "INT64"),
         (pa.types.is_floating, "FLOAT64"),

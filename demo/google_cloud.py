@@ -27,6 +27,14 @@ PIPELINES = f"us-docker.pkg.dev/{PROJECT}/aileron/pipelines:1"
 NOISE = "You are using a Python version"  # and how long each of Google's libraries will work with it
 
 
+def put_templates(bucket: Any, image: str) -> None:
+    """Those of deploy/gcp, to where the DAGs look; `image` runs them."""
+    for name in ("postprocess", "score"):
+        metadata = json.loads((REPOSITORY / "deploy" / "gcp" / f"{name}.json").read_text())
+        spec = {"image": image, "sdkInfo": {"language": "PYTHON"}, "metadata": metadata}
+        bucket.blob(f"templates/{name}.json").upload_from_string(json.dumps(spec))
+
+
 @dataclass(frozen=True)
 class GoogleCloud(LocalCloud):
     """With a bucket, where the Flex Templates are, a dataset, and a topic with a subscription."""
@@ -88,11 +96,7 @@ class GoogleCloud(LocalCloud):
         }
 
     def furnish(self) -> None:
-        bucket = self.client("storage").create_bucket(BUCKET)
-        for name in ("postprocess", "score"):
-            metadata = json.loads((REPOSITORY / "deploy" / "gcp" / f"{name}.json").read_text())
-            spec = {"image": PIPELINES, "sdkInfo": {"language": "PYTHON"}, "metadata": metadata}
-            bucket.blob(f"templates/{name}.json").upload_from_string(json.dumps(spec))
+        put_templates(self.client("storage").create_bucket(BUCKET), PIPELINES)
         self.client("bigquery").create_dataset(DATASET)
         self.client("publisher").create_topic(name=_topic())
         self.client("subscriber").create_subscription(name=subscription(), topic=_topic())

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +15,7 @@ import pytest
 
 from tests.alike import unpacked_model
 from tests.dags.conftest import copied, lake_only
-from tests.dags.lakes import rows
+from tests.dags.lakes import live_file, rows, source_file
 
 READ = "flight_id, score, decision, model_version"
 
@@ -111,13 +110,10 @@ class LocalPlace:
         return LocalPlace(there, models or self.models)
 
     def rows(self, day: str, columns: str = READ, kind: str = "predictions", model: str = "flight_delays") -> list[Any]:
-        return rows(self._live(day, kind, model), columns)
-
-    def _live(self, day: str, kind: str, model: str) -> Path:
-        return self.lake / kind / model / f"partition_date={day}" / "data.parquet"
+        return rows(live_file(self.lake, day, kind, model), columns)
 
     def reader(self, day: str) -> Callable[[], tuple[int, int]]:
-        file = self._live(day, "predictions", "flight_delays")
+        file = live_file(self.lake, day)
 
         def look() -> tuple[int, int]:
             runs = pq.read_table(file, columns=["run_id"], partitioning=None)["run_id"]
@@ -131,14 +127,11 @@ class LocalPlace:
     def model(self, artifact: str) -> bytes:
         return unpacked_model(artifact)
 
-    def _source(self, day: str, table: str) -> Path:
-        return self.lake / "source" / table / f"partition_date={date.fromisoformat(day)}"
-
     def landed(self, day: str, table: str) -> pa.Table:
-        return pq.read_table(self._source(day, table) / "data.parquet", partitioning=None)
+        return pq.read_table(source_file(self.lake, day, table), partitioning=None)
 
     def land(self, day: str, table: str, rows: pa.Table) -> None:
-        folder = self._source(day, table)
+        folder = source_file(self.lake, day, table).parent
         (folder / "_SUCCESS").unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         pq.write_table(rows, folder / "draft")
@@ -146,7 +139,7 @@ class LocalPlace:
         (folder / "_SUCCESS").write_text(f'{{"rows": {rows.num_rows}}}')
 
     def take_away(self, day: str, table: str) -> None:
-        shutil.rmtree(self._source(day, table))
+        shutil.rmtree(source_file(self.lake, day, table).parent)
 
     def machines(self) -> list[dict[str, Any]]:
         return []

@@ -290,7 +290,6 @@ def test_the_second_model_trains_predicts_and_is_watched_alike(
     assert place.model(found["there"].pop("artifact")) == unpacked_model(found["laptop"].pop("artifact"))
     assert found["there"].pop("metrics") == pytest.approx(found["laptop"].pop("metrics"), abs=CLOSE)
     assert found["there"] == found["laptop"]
-    theirs = here / "predictions" / MINUTES / f"partition_date={day}" / "data.parquet"
-    assert same(place.rows(day, model=MINUTES), rows(theirs))
+    assert same(place.rows(day, model=MINUTES), rows(live_file(here, day, model=MINUTES)))
     if platform != "local":
         assert_each_done_once(place, MINUTES)

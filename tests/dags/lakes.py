@@ -25,8 +25,8 @@ def source_file(lake: Path, day: str, table: str = "flights") -> Path:
     return lake / "source" / table / f"partition_date={day}" / "data.parquet"
 
 
-def live_file(lake: Path, day: str, kind: str = "predictions") -> Path:
-    return lake / kind / MODEL / f"partition_date={day}" / "data.parquet"
+def live_file(lake: Path, day: str, kind: str = "predictions", model: str = MODEL) -> Path:
+    return lake / kind / model / f"partition_date={day}" / "data.parquet"
 
 
 def reland(lake: Path, day: str, query: str, table: str = "flights", declared: int | None = None) -> int:

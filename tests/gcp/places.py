@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,10 +11,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from demo import gcp_landing
+from demo import gcp_landing, google_cloud
 from include.config import REPOSITORY
 from include.platforms.gcp import jobs
 from include.platforms.gcp.settings import GcpSettings
@@ -55,11 +52,7 @@ def started(folder: Path) -> Iterator[GoogleCloud]:
     with GoogleCloud(folder, IMAGES, start_seconds=0.1, job_seconds=0.2) as cloud:
         place = Place(cloud, Path(), "setup", "aileron")
         with place.settings():
-            bucket = place.client("storage").create_bucket(BUCKET)
-            for name in ("postprocess", "score"):
-                metadata = json.loads((REPOSITORY / "deploy" / "gcp" / f"{name}.json").read_text())
-                spec = {"image": PIPELINES, "sdkInfo": {"language": "PYTHON"}, "metadata": metadata}
-                bucket.blob(f"templates/{name}.json").upload_from_string(json.dumps(spec))
+            google_cloud.put_templates(place.client("storage").create_bucket(BUCKET), PIPELINES)
         yield cloud
 
 
@@ -188,22 +181,12 @@ class Place:
 
     def land(self, day: str, table: str, rows: pa.Table) -> None:
         """A day lands again, by one job."""
-        from google.cloud.bigquery import LoadJobConfig, SourceFormat, WriteDisposition
-
-        content = io.BytesIO()
-        column = pa.array([date.fromisoformat(day)] * rows.num_rows, pa.date32())
-        rows = rows.drop_columns([name for name in ("partition_date",) if name in rows.column_names])
-        pq.write_table(rows.append_column("partition_date", column), content)
+        partition = date.fromisoformat(day)
+        if "partition_date" not in rows.column_names:
+            rows = rows.append_column("partition_date", pa.array([partition] * rows.num_rows, pa.date32()))
+        target = f"{PROJECT}.{self.name}.{table}${partition:%Y%m%d}"
         with self.settings():
-            bigquery, target = self.client("bigquery"), f"{PROJECT}.{self.name}.{table}"
-            self.objects().write(f"again/{table}/{day}.parquet", content.getvalue())
-            config = LoadJobConfig(
-                source_format=SourceFormat.PARQUET,
-                write_disposition=WriteDisposition.WRITE_TRUNCATE,
-                schema=bigquery.get_table(target).schema,
-            )
-            source = f"{self.lake}/again/{table}/{day}.parquet"
-            bigquery.load_table_from_uri(source, f"{target}${day.replace('-', '')}", job_config=config).result()
+            gcp_landing.load(table, target, partition, rows, BUCKET, self.client("bigquery"), self.client("storage"))
 
     def take_away(self, day: str, table: str) -> None:
         self.land(day, table, self.landed(day, table).slice(0, 0))

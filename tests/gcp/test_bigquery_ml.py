@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from demo.gcp_landing import kind_of
 from include import bigquery_ml
 from include.cli import main
 from include.config import REPOSITORY, load_model
@@ -20,12 +21,6 @@ DATASET, DAY = "my-project.flights", date(2013, 4, 1)
 MODELS = ("flight_delays", "arrival_minutes")
 
 
-def arrow_type(kind: Any) -> str:
-    from demo.gcp_landing import _kind
-
-    return _kind(kind)
-
-
 @pytest.mark.localcloud
 @pytest.mark.gcp
 @pytest.mark.parametrize("name", MODELS)
@@ -33,7 +28,7 @@ def test_google_analyses_them(name: str, landed: Any) -> None:
     model, tables = load_model(name), {}
     for folder in landed.iterdir():
         schema = pq.read_schema(next(folder.rglob("*.parquet")))
-        tables[f"{DATASET}.{folder.name}"] = {field.name: arrow_type(field.type) for field in schema} | {"partition_date": "DATE"}
+        tables[f"{DATASET}.{folder.name}"] = {field.name: kind_of(field.type) for field in schema} | {"partition_date": "DATE"}
     features = {**dict.fromkeys(model.features.numeric, "FLOAT64"), **dict.fromkeys(model.features.categorical, "STRING")}
     made = bigquery_ml.statements(model, DATASET, DAY, DAY)
     asked = {
