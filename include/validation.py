@@ -11,11 +11,13 @@ DuckDB at all: docs/adr/0001-great-expectations-on-duckdb.md.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import re
 import tempfile
 import threading
+import warnings
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -365,10 +367,14 @@ def _parameters(node: Any) -> Iterator[str]:
 
 
 def _import() -> Any:
-    """Great Expectations, which must not phone home: it looks at the environment when it is imported."""
+    """Great Expectations, which must not phone home (it looks at the environment when it is imported), and says too much."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", "You are using a Python version", FutureWarning)  # Google's libraries, which it imports
     import great_expectations
+    from great_expectations.data_context.types import base
 
+    base.logger.setLevel(logging.WARNING)  # it has a level of its own
     return great_expectations
 
 

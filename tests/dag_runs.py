@@ -24,7 +24,6 @@ from airflow.models.hitl import HITLDetail
 from airflow.models.taskinstance import TaskInstance, clear_task_instances
 from airflow.models.trigger import handle_event_submit
 from airflow.triggers.base import TriggerEvent
-from airflow.utils import timezone
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState
 from airflow.utils.types import DagRunType
@@ -104,7 +103,7 @@ def _answering(answer: str | Callable[[], str]) -> Iterator[None]:
                 if detail is None:
                     continue
                 said = answer() if callable(answer) else answer
-                detail.responded_at = timezone.utcnow()
+                detail.responded_at = datetime.now(UTC)
                 detail.chosen_options = [said] if said else detail.defaults
                 detail.responded_by = {"id": "ada", "name": "ada"} if said else None
                 detail.params_input = {"why": "seen the report"} if said else {}

@@ -199,7 +199,8 @@ def _edges(values: npt.NDArray) -> list[float]:
 
 def _just_below(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """The edge that, with a value itself as the next, makes a cell of this value alone."""
-    below = np.nextafter(values, -np.inf)
+    with np.errstate(over="ignore"):  # below the least finite number is -inf, which is no edge
+        below = np.nextafter(values, -np.inf)
     # Where a library has switched off denormal numbers, the one below 0 is 0.
     tiny = np.finfo(np.float64).tiny
     return np.where(np.abs(below) < tiny, -tiny, below)

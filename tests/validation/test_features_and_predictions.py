@@ -42,7 +42,7 @@ def features(landed: Path, tmp_path: Path) -> Callable[[date], str]:
         tables |= {"planes": f"read_parquet('{landed}/source/planes/*.parquet')", "flight_outcomes": "not_read"}
         query = queries.accepted_features(model, "duckdb", tables)
         with duckdb.connect() as connection:
-            rows = connection.execute(query.sql, dict.fromkeys(query.parameters, day)).to_arrow_table()
+            rows = connection.sql(query.sql, params=dict.fromkeys(query.parameters, day)).to_arrow_table()
             connection.register("made", rows).execute(f"COPY made TO '{file}' (FORMAT parquet)")
         return f"SELECT * FROM read_parquet('{file}')"
 

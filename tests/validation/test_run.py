@@ -224,6 +224,25 @@ def test_two_suites_at_once_each_get_their_own_answer(suite: Any, tmp_path: Path
         assert list(pool.map(observe, range(8))) == [f"maximum {number}" for number in range(8)]
 
 
+def test_the_log_of_a_task_is_not_full_of_great_expectations(tmp_path: Path) -> None:
+    """Airflow logs whatever says INFO, and every warning: hundreds of lines, if Great Expectations may."""
+    suite = {
+        "name": "small",
+        "expectations": [{"type": f"expect_{kind}", "kwargs": holds} for kind, (holds, _, _) in VERDICTS.items()],
+    }
+    (tmp_path / "small.json").write_text(json.dumps(suite))
+    code = """import logging, os, pathlib, sys
+logging.basicConfig(level=logging.INFO)
+logging.captureWarnings(True)
+from include.validation import Dataset, run_suite
+folder = pathlib.Path(sys.argv[1])
+print(run_suite(folder / "small.json", Dataset(sys.argv[2]), {}, str(folder / "small.html")).summary(), flush=True)
+os._exit(0)"""  # as a task ends: without the farewell of DuckDB
+    run = subprocess.run([sys.executable, "-c", code, str(tmp_path), TABLE], capture_output=True, text=True)
+    assert run.stdout == f"small: {len(VERDICTS)} checks passed\n"
+    assert [line for line in run.stderr.splitlines() if "alembic" not in line] == [], "but Alembic, which Airflow has imported"
+
+
 def test_parsing_a_dag_does_not_import_great_expectations() -> None:
     heavy = "great_expectations", "sqlalchemy", "duckdb", "pandas", "pyarrow"
     code = f"import sys; before = set(sys.modules); import include.validation; print([m for m in {heavy} if m in sys.modules])"
