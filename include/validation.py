@@ -370,7 +370,8 @@ def _import() -> Any:
     """Great Expectations, which must not phone home (it looks at the environment when it is imported), and says too much."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", "You are using a Python version", FutureWarning)  # Google's libraries, which it imports
+    # What Google's libraries, which it imports, say of Pythons, and it of the engines that it has classes for.
+    warnings.filterwarnings("ignore", "You are using a (Python version|generic SQLDatasource)")
     import great_expectations
     from great_expectations.data_context.types import base
 
