@@ -74,6 +74,17 @@ def test_main_is_deployed_when_all_has_passed_to_staging_first() -> None:
     assert workflow("deploy.yml")["jobs"]["deploy"]["environment"] == "${{ inputs.environment }}-${{ inputs.target }}"
 
 
+def test_every_suite_of_the_makefile_is_run_by_some_workflow() -> None:
+    """But for those that bill an account."""
+    told = re.findall(r"^(test[a-z-]*|drill):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    runs = {each["make"].split()[0] for each in workflow("ci.yml")["jobs"]["test"]["strategy"]["matrix"]["include"]}
+    nightly = workflow("nightly.yml")
+    runs |= {each.split()[0] for each in nightly["jobs"]["nightly"]["strategy"]["matrix"]["make"]}
+    assert runs == set(told) - {"test-account"}
+    for pattern in nightly[True]["push"]["paths"]:
+        assert list(ROOT.glob(pattern.removesuffix("/**"))), pattern
+
+
 def test_every_make_command_is_one_of_the_makefile() -> None:
     targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     called: set[str] = set()
