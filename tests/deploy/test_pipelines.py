@@ -33,6 +33,12 @@ def workflow(name: str) -> dict[Any, Any]:
     return read
 
 
+def watched(name: str) -> list[str]:
+    """The paths whose changes start it."""
+    patterns: list[str] = workflow(name)[True]["push"]["paths"]  # YAML 1.1 takes the key `on` for a truth
+    return patterns
+
+
 @each_workflow
 def test_actions_are_pinned_by_commit_and_say_their_version(name: str) -> None:
     used = re.findall(r"^\s*(?:- )?uses: (.+)$", WORKFLOWS[name].read_text(), re.MULTILINE)
@@ -78,10 +84,13 @@ def test_every_suite_of_the_makefile_is_run_by_some_workflow() -> None:
     """But for those that bill an account."""
     told = re.findall(r"^(test[a-z-]*|drill):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
     runs = {each["make"].split()[0] for each in workflow("ci.yml")["jobs"]["test"]["strategy"]["matrix"]["include"]}
-    nightly = workflow("nightly.yml")
-    runs |= {each.split()[0] for each in nightly["jobs"]["nightly"]["strategy"]["matrix"]["make"]}
+    runs |= {each.split()[0] for each in workflow("nightly.yml")["jobs"]["nightly"]["strategy"]["matrix"]["make"]}
     assert runs == set(told) - {"test-account"}
-    for pattern in nightly[True]["push"]["paths"]:
+
+
+@pytest.mark.parametrize("name", ["nightly.yml", "retrain.yml"])
+def test_whatever_starts_a_workflow_when_it_changes_is_there(name: str) -> None:
+    for pattern in watched(name):
         assert list(ROOT.glob(pattern.removesuffix("/**"))), pattern
 
 
@@ -103,12 +112,10 @@ def test_a_change_of_whatever_trains_is_a_reason_to_retrain() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     files = {str(Path(file).relative_to(ROOT)) for file in done.stdout.split()} - {"demo/__init__.py"}
     files |= {str(file.relative_to(ROOT)) for folder in ("models", "sql") for file in (ROOT / "include" / folder).rglob("*.*")}
-    patterns = workflow("retrain.yml")[True]["push"]["paths"]  # YAML 1.1 takes the key `on` for a truth
+    patterns = watched("retrain.yml")
     assert "include/core/training.py" in files and "include/models/flight_delays/features.sql" in files
     missed = [file for file in files if not any(fnmatch.fnmatch(file, pattern) for pattern in patterns)]
     assert [file for file in missed if "__pycache__" not in file] == []
-    for pattern in patterns:
-        assert list(ROOT.glob(pattern.removesuffix("/**"))), pattern
 
 
 # Are models worse? benchmarks.retrain
