@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import json
+import os
 import re
 import sys
 from datetime import UTC, datetime
@@ -217,10 +218,23 @@ def main(arguments: list[str] | None = None) -> int:
         Path(SCHEMA).write_text(model_schema())
         print(SCHEMA)
         return 0
+    except BrokenPipeError:
+        raise
     except (ValueError, LookupError, OSError) as error:
         print(f"ERROR: {error}", file=sys.stderr)
         return 1
 
 
+def told() -> int:
+    """`main`, for a reader who may stop reading: Python would still try to tell the rest when it ends."""
+    try:
+        status = main()
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told())

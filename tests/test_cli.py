@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -193,3 +196,13 @@ def test_a_day_is_put_back(lake: Path, tmp_path: Path, capsys: pytest.CaptureFix
 def test_what_cannot_be_put_back_is_said(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
     assert main(["restore", *arguments]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    """As with `| head`."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    command = [sys.executable, "-m", "include.cli", "bigquery-ml", "flight_delays", "project.dataset", "2013-04-01"]
+    run = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, text=True)
+    os.close(writes)
+    assert run.returncode == 1 and run.stderr == ""
